@@ -1,0 +1,12 @@
+"""The built-in environments. They register through the entry point that any package can use."""
+
+from hare_gym.registry import register_environment
+
+
+def register() -> None:
+    """Registers every built-in environment."""
+    bilinear = ("hare_gym.envs.bilinear:HareBilinear", "hare_gym.envs.bilinear:HareBilinearVector")
+    register_environment("HareBilinear-v0", *bilinear)
+    register_environment("HareLinear-v0", *bilinear, kwargs={"nonlinearity": 0.0})
+    register_environment("HareClassification-v0", "hare_gym.envs.classification:HareClassification")
+    register_environment("HareReplay-v0", "hare_gym.envs.replay:HareReplay")
