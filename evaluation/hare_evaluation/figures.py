@@ -1,0 +1,265 @@
+"""Figures of results, ready for a paper: matplotlib's object interface, no global state, the same bytes each time.
+
+Colours are Okabe & Ito's, told apart by the colour-blind; line styles tell agents apart in grey print as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from hare_evaluation import statistics
+from hare_evaluation.results import Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
+ESTIMATORS = {
+    "replay": "replay (Li et al. 2011)",
+    "ips": "inverse propensity (IPS)",
+    "snips": "self-normalised IPS",
+    "dm": "direct method",
+    "dr": "doubly robust",
+}
+
+STYLE: Any = {
+    "font.size": 9.0,
+    "axes.labelsize": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": "#444444",
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "svg.hashsalt": "hare",
+    "svg.fonttype": "path",
+}
+
+
+def regret_curves(results: Results, environment: str) -> Figure:
+    """Cumulative regret, mean over seeds with a pointwise 95% band: on plain axes, and on logarithmic ones."""
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(9.2, 3.6)
+        plain, logarithmic = figure.subplots(1, 2)
+        ends = _curves(plain, results, environment, "regret")
+        _curves(logarithmic, results, environment, "regret")
+        plain.set(title="Cumulative regret", xlabel="round", xlim=(0, None), ylim=(min(0.0, plain.dataLim.y0), None))
+        logarithmic.set(title="The same, both axes logarithmic", xlabel="round", xscale="log", yscale="log")
+        _focus(logarithmic)
+        _label_lines(plain, ends, figure.get_figheight())
+    return figure
+
+
+def reward_curves(results: Results, environment: str) -> Figure:
+    """Mean reward of the observed rounds so far, mean over seeds with a pointwise 95% band."""
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(9.2, 3.4)
+        axes = figure.subplots()
+        ends = _curves(axes, results, environment, "mean_reward")
+        axes.set(title="Mean reward so far", xlabel="round", xlim=(0, None))
+        _focus_rewards(axes)
+        _label_lines(axes, ends, figure.get_figheight())
+    return figure
+
+
+def final_regret(frame: pd.DataFrame, colours: dict[str, int]) -> Figure:
+    """Final regret of each agent: mean and IQM with 95% intervals, and the intervals of its rank.
+
+    Args:
+        frame: From :func:`hare_evaluation.tables.environment_frame` or ``overall_frame``.
+        colours: Each agent's number, so that it looks the same in all figures.
+    """
+    frame = frame[frame["seeds"] > 0]
+    what = "Normalised regret (Random = 1)" if "environments" in frame.attrs else "Final regret"
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(9.2, 0.9 + 0.34 * max(2, len(frame)))
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+        for y, (_, row) in enumerate(frame.iterrows()):
+            colour = COLOURS[colours[row["agent"]] % len(COLOURS)]
+            for name, offset, marker in (("mean", -0.13, "o"), ("iqm", 0.17, "D")):
+                _whisker(left, row, name, y + offset, colour, marker)
+            right.plot([row["rank_low"], row["rank_high"]], [y, y], color=colour, linewidth=5, solid_capstyle="round")
+            right.plot(row["rank"], y, "o", color="white", markersize=4.5, markeredgecolor=colour)
+        left.set(title=f"{what}: mean (●) and IQM (◆), 95% intervals", ylim=(len(frame) - 0.5, -0.5))
+        left.set_yticks(range(len(frame)), labels=[_plain(agent) for agent in frame["agent"]])
+        right.set(title="Rank (○) and its simultaneous 95% interval", xlim=(0.6, max(2, len(frame)) + 0.4))
+        right.set_xticks(range(1, len(frame) + 1))
+        for axes in (left, right):
+            axes.grid(visible=False, axis="y")
+            axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def off_policy_forest(
+    frame: pd.DataFrame, names: Sequence[str], colours: dict[str, int], logger: float | None
+) -> Figure:
+    """Off-policy estimates of each agent's reward with their 95% intervals, and the logger's own rate.
+
+    Args:
+        frame: From :func:`hare_evaluation.tables.logged_frame`.
+        names: The estimators in it.
+        colours: Each agent's number.
+        logger: The mean reward in the log, if it is known.
+    """
+    frame = frame[frame["seeds"] > 0]
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(9.2, 1.0 + 0.2 * max(1, len(names)) * max(1, len(frame)))
+        axes = figure.subplots()
+        step = 0.8 / max(1, len(names))
+        markers = "osD^v<>"
+        for y, (_, row) in enumerate(frame.iterrows()):
+            colour = COLOURS[colours[row["agent"]] % len(COLOURS)]
+            for i, name in enumerate(names):
+                _whisker(axes, row, name, y + (i - (len(names) - 1) / 2) * step, colour, markers[i % 7])
+            if y:
+                axes.axhline(y - 0.5, color="#E4E4E4", linewidth=0.6)
+        for i, name in enumerate(names):
+            label = _plain(ESTIMATORS.get(name, name))
+            axes.plot([], [], markers[i % 7], color="#444444", label=label, markersize=4.5)
+        if logger is not None:
+            axes.axvline(logger, color="#444444", linewidth=1, linestyle=(0, (4, 2)), label="the logger's own rate")
+        axes.set(title="Estimated reward per round, 95% intervals", ylim=(len(frame) - 0.5, -0.5))
+        axes.set_yticks(range(len(frame)), labels=[_plain(agent) for agent in frame["agent"]])
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
+    """Writes ``stem.png`` (200 dots an inch) and ``stem.svg``; the same figure gives the same bytes."""
+    png, svg = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(png, dpi=200, metadata={"Software": None})
+        figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    return png, svg
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _curves(axes: Axes, results: Results, environment: str, quantity: str) -> list[tuple[str, str, float]]:
+    """Draws a line and a band for each agent; returns label, colour and last height of each line."""
+    ends = []
+    for i, agent in enumerate(results.agents):
+        rounds, values = results.curves(environment, agent, "reward" if quantity == "mean_reward" else quantity)
+        if not rounds.size:
+            continue
+        if quantity == "mean_reward":
+            observed = results.curves(environment, agent, "observed")[1]
+            # the first rounds of a log may show nothing; a mean needs every seed to have seen something
+            seen = (observed > 0).all(axis=0)
+            rounds, values = rounds[seen], values[:, seen] / observed[:, seen]
+            if not rounds.size:
+                continue
+        centre, low, high = statistics.mean_band(values)
+        colour = COLOURS[i % len(COLOURS)]
+        style = DASHES[(i + i // len(COLOURS)) % len(DASHES)]
+        axes.plot(rounds, centre, color=colour, linestyle=style, linewidth=1.5, zorder=3)
+        axes.fill_between(rounds, low, high, color=colour, alpha=0.15, linewidth=0)
+        ends.append((_plain(agent), colour, float(centre[-1])))
+    return ends
+
+
+def _label_lines(axes: Axes, ends: list[tuple[str, str, float]], inches: float) -> None:
+    """Names the lines at their right ends, moved apart where they would overlap; ``inches`` high is the figure."""
+    if not ends:
+        return
+    bottom, top = axes.get_ylim()
+    axes.set_xlim(right=axes.dataLim.x1)
+    gap = min(10.5 / (0.78 * 72 * inches), 0.99 / len(ends))
+    wanted = sorted(((value - bottom) / (top - bottom), label, colour) for label, colour, value in ends)
+    places: list[float] = []
+    for place, *_ in wanted:
+        places.append(max(place, places[-1] + gap) if places else place)
+    overflow = max(0.0, places[-1] - (1.0 - gap / 2))
+    for i in range(len(places) - 1, -1, -1):  # push back down what the first pass pushed out at the top
+        ceiling = places[-1] - overflow if i == len(places) - 1 else places[i + 1] - gap
+        places[i] = min(places[i], ceiling)
+    for place, (anchor, label, colour) in zip(places, wanted, strict=True):
+        axes.annotate(
+            label,
+            xy=(1.0, anchor),
+            xytext=(1.03, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            color=_legible(colour),
+            fontsize=8.5,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def _whisker(axes: Axes, row: Any, name: str, y: float, colour: str, marker: str) -> None:
+    value, low, high = float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"])
+    if math.isfinite(low) and math.isfinite(high):
+        axes.plot([low, high], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
+    if math.isfinite(value):
+        axes.plot(value, y, marker, color=colour, markersize=4.5)
+
+
+def _focus(axes: Axes) -> None:
+    """Leaves the first rounds' noise out of a log–log plot: two decades of rounds, and the heights met there."""
+    last = axes.dataLim.x1
+    first = max(1.0, last / 100)
+    heights = [
+        y[(x >= first) & (y > 0)]
+        for line in axes.lines
+        for x, y in [(np.asarray(line.get_xdata(), dtype=float), np.asarray(line.get_ydata(), dtype=float))]
+    ]
+    positive = np.concatenate(heights) if heights else np.empty(0)
+    if positive.size:
+        axes.set(xlim=(first, last), ylim=(positive.min() / 1.3, positive.max() * 1.3))
+
+
+def _focus_rewards(axes: Axes) -> None:
+    """Fits the height to the later nine tenths, where means have settled."""
+    last = axes.dataLim.x1
+    heights = [
+        y[x >= last / 10]
+        for line in axes.lines
+        for x, y in [(np.asarray(line.get_xdata(), dtype=float), np.asarray(line.get_ydata(), dtype=float))]
+    ]
+    late = np.concatenate(heights) if heights else np.empty(0)
+    if late.size:
+        margin = 0.12 * max(float(np.ptp(late)), 0.01)
+        axes.set_ylim(max(0.0, late.min() - margin), min(1.02, late.max() + margin))
+
+
+def _legible(colour: str) -> str:
+    """The colour, darkened by a quarter so that small letters have contrast on white."""
+    return "#" + "".join(f"{int(int(colour[i : i + 2], 16) * 0.75):02x}" for i in (1, 3, 5))
+
+
+def _plain(label: str) -> str:
+    """A label that matplotlib does not read as mathematics, cut where it would push the plot aside."""
+    label = label.replace("$", r"\$")
+    return label if len(label) <= 40 else label[:39] + "…"

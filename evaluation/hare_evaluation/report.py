@@ -1,0 +1,221 @@
+"""The report: one HTML file that needs nothing else, with its figures and tables beside it as files."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hare_evaluation import tables
+from hare_evaluation.results import Labels, Record, Results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page shows it."""
+
+    caption: str
+    alt: str
+    data: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One environment, or all together."""
+
+    title: str
+    anchor: str
+    facts: str
+    verdict: str
+    heads: list[str]
+    body: list[list[str]]
+    pictures: list[Picture]
+    logged: bool
+    csv: str
+
+
+def write_report(records: Iterable[Record], out: Path, title: str, labels: Labels | None = None) -> Path:
+    """Writes ``index.html``, each figure as PNG and SVG, and each table as CSV; nothing else in ``out`` is touched.
+
+    Args:
+        records: Whole records, as the runner wrote them.
+        out: A folder, made if it is not there.
+        title: The page's headline.
+        labels: How to call environments and agents, and in which order.
+
+    Returns:
+        The path of ``index.html``.
+
+    Raises:
+        DataError: There are no records, or one that this version does not read.
+    """
+    results = Results.from_records(records, labels)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    results.runs_frame().to_csv(out / "runs.csv", index=False)
+    results.curves_frame().to_csv(out / "curves.csv", index=False)
+    names = _file_names(results.environments)
+    sections = [
+        _environment_section(results, environment, names[environment], out) for environment in results.environments
+    ]
+    overall = _overall_section(results, out)
+    page = _template().render(
+        title=title,
+        results=results,
+        sections=sections,
+        overall=overall,
+        everything=[*([overall] if overall else []), *sections],
+        seeds=_seed_facts(results),
+        versions=results.versions(),
+        agents=_agent_facts(results),
+        keys=results.runs_frame()[["environment", "agent", "seed_set", "seed", "key"]].values.tolist()
+        if any(results.runs.values())
+        else [],
+        few=_fewest_seeds(results),
+        alpha=tables.ALPHA,
+    )
+    path = out / "index.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _environment_section(results: Results, environment: str, name: str, out: Path) -> Section:
+    from hare_evaluation import figures
+
+    frame = tables.environment_frame(results, environment)
+    frame.to_csv(out / f"{name}-summary.csv", index=False)
+    pictures = []
+    if (frame["seeds"] > 0).any():
+        colours = {agent: i for i, agent in enumerate(results.agents)}
+        if results.is_logged(environment):
+            estimators = tables.estimators(results, environment)
+            shown = figures.off_policy_forest(frame, estimators, colours, frame.attrs["logger"])
+            caption = (
+                "Estimated reward per round of each agent, had it served the logged users itself, with 95% intervals."
+            )
+            pictures.append(_picture(shown, out / f"{name}-estimates", caption, environment))
+        else:
+            caption = (
+                "Cumulative regret: mean over seeds; the band is a 95% interval at each round by itself. Left on "
+                "plain axes, right on logarithmic ones, where a straight line of slope b means regret ∝ t^b."
+            )
+            shown = figures.regret_curves(results, environment)
+            pictures.append(_picture(shown, out / f"{name}-regret", caption, environment))
+            caption = "Final regret with 95% intervals, and the ranks that the seeds cannot exclude."
+            pictures.append(
+                _picture(figures.final_regret(frame, colours), out / f"{name}-final", caption, environment)
+            )
+        caption = "Mean reward of all observed rounds so far, with the same kind of band."
+        shown = figures.reward_curves(results, environment)
+        pictures.append(_picture(shown, out / f"{name}-reward", caption, environment))
+    heads, body = tables.displayed(frame)
+    logged = results.is_logged(environment)
+    facts, verdict = _facts(results, environment), tables.verdict(frame)
+    return Section(environment, name, facts, verdict, heads, body, pictures, logged, f"{name}-summary.csv")
+
+
+def _overall_section(results: Results, out: Path) -> Section | None:
+    from hare_evaluation import figures
+
+    frame = tables.overall_frame(results)
+    if frame is None or not (frame["seeds"] > 0).any():
+        return None
+    frame.to_csv(out / "overall-summary.csv", index=False)
+    colours = {agent: i for i, agent in enumerate(results.agents)}
+    caption = "Regret as a share of the Random agent's on the same seed, averaged over environments."
+    picture = _picture(figures.final_regret(frame, colours), out / "overall", caption, tables.OVERALL)
+    heads, body = tables.displayed(frame)
+    facts = "Environments: " + ", ".join(frame.attrs["environments"]) + "."
+    anchor, csv = "all-environments", "overall-summary.csv"
+    return Section(tables.OVERALL, anchor, facts, tables.verdict(frame), heads, body, [picture], False, csv)
+
+
+def _picture(figure: Figure, stem: Path, caption: str, environment: str) -> Picture:
+    from hare_evaluation import figures
+
+    _, svg = figures.save(figure, stem)
+    data = base64.b64encode(svg.read_bytes()).decode()
+    return Picture(caption, f"{environment}: {caption}", f"data:image/svg+xml;base64,{data}")
+
+
+def _facts(results: Results, environment: str) -> str:
+    """The task in a line, from the first finished record."""
+    for agent in results.agents_of(environment):
+        for record in results.finished(environment, agent).values():
+            task, lanes = record["task"], int(record["spec"].get("lanes") or 1)
+            parts = [
+                str(task["id"]),
+                f"action mode {task['action_mode']}",
+                f"{task['horizon']:,} rounds" + (f" in each of {lanes} lanes" if lanes > 1 else ""),
+                f"{task['num_items']:,} items",
+                f"{task['num_users']:,} users" if task["num_users"] != 1 else "1 user",
+            ]
+            knobs = [f"{key} = {value}" for key, value in sorted(record["spec"]["env_kwargs"].items())]
+            return ", ".join(parts) + (f"; set: {', '.join(knobs)}" if knobs else "") + "."
+    return "No run finished."
+
+
+def _seed_facts(results: Results) -> str:
+    sets: dict[str, set[int]] = {}
+    for environment in results.environments:
+        for name, seed in results.seeds(environment):
+            sets.setdefault(name, set()).add(seed)
+    return "; ".join(f"{name}: {_ranges(sorted(seeds))}" for name, seeds in sorted(sets.items())) or "none finished"
+
+
+def _ranges(numbers: list[int]) -> str:
+    """``[0, 1, 2, 5]`` as ``0–2, 5``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+
+
+def _agent_facts(results: Results) -> list[tuple[str, str, str]]:
+    """Label, registered name and hyperparameters of each agent with a finished run."""
+    facts = {}
+    for (_, agent), finished in results.runs.items():
+        for record in finished.values():
+            spec = record["spec"]
+            knobs = ", ".join(f"{key} = {value}" for key, value in sorted(spec["agent_kwargs"].items()))
+            facts[agent] = (agent, str(spec["agent"]), knobs or "defaults")
+    return [facts[agent] for agent in results.agents if agent in facts]
+
+
+def _fewest_seeds(results: Results) -> int:
+    counts = [len(finished) for finished in results.runs.values() if finished]
+    return min(counts, default=0)
+
+
+def _file_names(environments: list[str]) -> dict[str, str]:
+    """A plain file name for each label, no two alike."""
+    names: dict[str, str] = {}
+    for environment in environments:
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", environment).strip("-.")[:60] or "environment"
+        taken = {other.casefold() for other in names.values()} | {"overall", "index", "runs", "curves"}
+        number, unique = 2, name
+        while unique.casefold() in taken:
+            unique, number = f"{name}-{number}", number + 1
+        names[environment] = unique
+    return names
+
+
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("hare_evaluation", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("report.html")

@@ -1,0 +1,436 @@
+"""Statistics of a few seeds, as pure functions of arrays.
+
+Throughout, a *stratum* is one environment: a float array with one value a seed, ``(n_s,)``. Functions of several
+environments take a sequence of strata and average over them, each environment counting the same; for one
+environment pass a sequence of one. ``NaN`` marks a seed without a value (a failed run) and is dropped.
+
+Intervals were chosen by measured coverage: simulated studies of 5, 10 and 20 seeds, nominal 95%, data normal,
+exponential, log-normal with log-sd 0.75 (a skewness of 3.3) and Student's t with 3 degrees of freedom; 2,000 studies
+each for the figures in the docstrings, so ± 1 point. ``tests/test_statistics.py`` measures the main ones again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+Statistic = Callable[[Array], Array]
+
+EXACT_FLIPS = 16
+"""Up to so many differences the sign-flip test runs through all 2^n signs; beyond, it draws 2^16 of them."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and its interval. ``low`` and ``high`` are NaN with fewer than two seeds."""
+
+    value: float
+    low: float
+    high: float
+
+    def __contains__(self, x: float) -> bool:
+        return self.low <= x <= self.high
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """What :func:`paired_difference` found.
+
+    Attributes:
+        difference: Mean of a − b with its interval.
+        seeds: Pairs used, all strata together.
+        p_t: Two-sided p-value of the paired t test (Welch's form across strata).
+        p_sign_flip: Two-sided p-value of the sign-flip permutation test, exact up to 16 pairs.
+        p_wilcoxon: Two-sided p-value of Wilcoxon's signed-rank test over the pairs of all strata together.
+    """
+
+    difference: Interval
+    seeds: int
+    p_t: float
+    p_sign_flip: float
+    p_wilcoxon: float
+
+
+@dataclass(frozen=True)
+class Rank:
+    """An agent's rank (1 is the lowest mean, ties share the middle) and the ranks that cannot be excluded."""
+
+    rank: float
+    low: int
+    high: int
+
+
+def mean(values: Array) -> Array:
+    """The mean over the last axis. Optimal for light tails, at the mercy of a single wild seed."""
+    return np.asarray(np.mean(values, axis=-1))
+
+
+def iqm(values: Array) -> Array:
+    """The interquartile mean over the last axis: the mean without the lowest and highest ⌊n/4⌋ values.
+
+    Source: ``scipy.stats.trim_mean`` with 25%; recommended for reinforcement learning by Agarwal et al. 2021,
+    "Deep Reinforcement Learning at the Edge of the Statistical Precipice".
+
+    At n = 5 it is the mean of the middle three, and at n < 4 the mean. It says nothing of the seeds in the tails, so
+    an agent that fails on one seed in five looks as good as one that does not.
+    """
+    return np.asarray(stats.trim_mean(values, 0.25, axis=-1))
+
+
+def mean_interval(strata: Sequence[ArrayLike], level: float = 0.95) -> Interval:
+    """Student's interval for the mean over environments of the mean over seeds.
+
+    With m strata, x̄ = (1/m) Σ x̄_s, SE² = (1/m²) Σ s_s²/n_s and x̄ ± t_ν·SE. ν is n − 1 for one stratum and
+    Welch–Satterthwaite's (Σ v_s)² / Σ v_s²/(n_s − 1), v_s = s_s²/n_s, for more (Welch 1947).
+
+    Measured coverage, one stratum, n = 5 / 10 / 20: normal 95 / 95 / 95%, exponential 89 / 90 / 92%, log-normal
+    88 / 89 / 91%, Student's t 97 / 96 / 96%. The percentile bootstrap covered 83 / 90 / 93% on normal and
+    78 / 85 / 90% on log-normal data. What a rare catastrophic seed would do, five seeds cannot tell: with strong
+    skew the interval is too short. (A bootstrap-t came to 91% on log-normal data at n = 5 in 600 studies, but was
+    1.6 times as wide, and has no finite length when seeds tie.)
+
+    Args:
+        strata: One ``(n_s,)`` array an environment; NaN is dropped.
+        level: Nominal coverage, in (0, 1).
+
+    Returns:
+        The mean and its interval.
+    """
+    samples = _samples(strata)
+    value = float(np.mean([sample.mean() for sample in samples])) if samples else math.nan
+    squared_errors = [float(sample.var(ddof=1)) / sample.size if sample.size > 1 else math.nan for sample in samples]
+    return _t_interval(value, squared_errors, [sample.size for sample in samples], level)
+
+
+def bootstrap_interval(
+    strata: Sequence[ArrayLike],
+    statistic: Statistic = iqm,
+    level: float = 0.95,
+    resamples: int = 4000,
+    seed: int = 0,
+) -> Interval:
+    """Stratified bootstrap interval for the mean over environments of a statistic over seeds.
+
+    Seeds are resampled with replacement within each stratum. The interval is θ̂ ± t_ν·SE with θ̂ = (1/m) Σ θ̂_s and
+    SE² = (1/m²) Σ v_s, where v_s = n_s/(n_s − 1) times the bootstrap variance of θ̂_s (the factor undoes the
+    bootstrap's narrowness: a resample varies by (n − 1)/n of what a sample does) and ν as in :func:`mean_interval`.
+
+    Source: the t interval with bootstrap standard error, Hesterberg 2015, "What Teachers Should Know About the
+    Bootstrap", section 5. With ``statistic=mean`` it is :func:`mean_interval` but for the noise of resampling.
+
+    Measured coverage of the population's IQM, one stratum, n = 5 / 10 / 20: normal 97 / 96 / 96%, exponential
+    95 / 95 / 95%, log-normal 96 / 97 / 95%, Student's t 98 / 98 / 96%; three strata of unequal spread: 97 to 99%
+    at n = 5. The percentile bootstrap covered 88 to 91% at n = 5 and BCa (600 studies) 88 to 91%.
+
+    The IQM is taken within each environment and then averaged. Trimming all environments' seeds together, as rliable
+    does, is biased when environments differ in level and seeds are few: on three normal strata around 0, 0.5 and 3
+    its percentile interval covered 46% at n = 5 (600 studies).
+
+    Args:
+        strata: One ``(n_s,)`` array an environment; NaN is dropped.
+        statistic: Maps ``(..., n)`` to ``(...)``.
+        level: Nominal coverage, in (0, 1).
+        resamples: Bootstrap resamples; 4,000 leave 1.1% of noise in the width.
+        seed: Of the resampling, so that the same records give the same interval.
+
+    Returns:
+        The statistic and its interval.
+    """
+    samples = _samples(strata)
+    value = float(np.mean([statistic(sample) for sample in samples])) if samples else math.nan
+    rng = np.random.default_rng(seed)
+    squared_errors = []
+    for sample in samples:
+        n = sample.size
+        if n < 2:
+            squared_errors.append(math.nan)
+            continue
+        resampled = statistic(sample[rng.integers(n, size=(resamples, n))])
+        squared_errors.append(float(resampled.var()) * n / (n - 1))
+    return _t_interval(value, squared_errors, [sample.size for sample in samples], level)
+
+
+def mean_band(curves: ArrayLike, level: float = 0.95) -> tuple[Array, Array, Array]:
+    """Pointwise Student's intervals along curves.
+
+    The band holds the true mean at each *single* round with the given chance; that it holds the whole true curve is
+    less likely.
+
+    Args:
+        curves: One row a seed, ``(n, C)``.
+        level: Nominal coverage at each point.
+
+    Returns:
+        The mean, the lower and the upper edge, each ``(C,)``; the edges are NaN with fewer than two seeds.
+    """
+    curves = np.asarray(curves, dtype=np.float64)
+    n = len(curves)
+    centre = curves.mean(axis=0)
+    if n < 2:
+        return centre, np.full_like(centre, np.nan), np.full_like(centre, np.nan)
+    half = stats.t.ppf(0.5 + level / 2, n - 1) * curves.std(axis=0, ddof=1) / math.sqrt(n)
+    return centre, centre - half, centre + half
+
+
+def paired_difference(a: Sequence[ArrayLike], b: Sequence[ArrayLike], level: float = 0.95) -> PairedDifference:
+    """Compares two agents on the same seeds: the mean of d = a − b, and three tests of its being zero.
+
+    Under common random numbers both agents meet the same world, so what makes a seed hard cancels in d. The t test
+    takes d as normal. If the agents do not differ at all, d is symmetric, and then the test is safe: its measured
+    size at 5% is 5.0 / 3.3 / 3.5% for normal / log-normal / exponential noise at n = 5 (20,000 studies). The
+    sign-flip test assumes the symmetry only (Fisher 1935), but its smallest p-value is 2/2^n: 0.0625 with five seeds,
+    so it *cannot* reach 5% there. Where all d are equal the t test has no scale, and ``p_t`` is the sign-flip's.
+
+    Args:
+        a: One ``(n_s,)`` array an environment.
+        b: The same shapes, aligned seed by seed. A pair with a NaN is dropped.
+        level: Nominal coverage of the interval of the difference.
+
+    Returns:
+        The difference and the p-values; they are 1 where fewer than two pairs remain in some stratum.
+    """
+    differences = _samples([_array(x) - _array(y) for x, y in zip(a, b, strict=True)])
+    interval = mean_interval(differences, level)
+    sizes = [d.size for d in differences]
+    if not sizes or min(sizes) < 2:
+        return PairedDifference(interval, sum(sizes), 1.0, 1.0, 1.0)
+    together = np.concatenate(differences)
+    flip = sign_flip_test(differences)
+    wilcoxon = float(stats.wilcoxon(together).pvalue) if together.any() else 1.0
+    return PairedDifference(interval, sum(sizes), _t_test(differences, flip), flip, wilcoxon)
+
+
+def sign_flip_test(differences: Sequence[ArrayLike]) -> float:
+    """Two-sided permutation p-value of zero-centred, symmetric differences.
+
+    T = |(1/m) Σ_s mean(d_s)|; p is the share of the 2^N assignments of signs whose T is at least the observed one.
+    Beyond N = 16 differences, 2^16 assignments are drawn and p = (1 + hits)/(1 + draws), which is still valid.
+    Source: Fisher 1935, *The Design of Experiments*; Phipson & Smyth 2010 for the drawn form.
+
+    Args:
+        differences: One ``(n_s,)`` array an environment.
+
+    Returns:
+        p, at least 2/2^N.
+    """
+    samples = _samples(differences)
+    if not samples:
+        return 1.0
+    d = np.concatenate([sample / (sample.size * len(samples)) for sample in samples])
+    N = d.size
+    # the slack lets assignments that tie with the observed one count in spite of rounding
+    observed = float(abs(d.sum())) * (1 - 1e-12)
+    if N <= EXACT_FLIPS:
+        bits = (np.arange(2**N)[:, None] >> np.arange(N)) & 1
+        return float(np.mean(np.abs((1 - 2 * bits) @ d) >= observed))
+    signs = np.random.default_rng(0).integers(2, size=(2**EXACT_FLIPS, N), dtype=np.int8)
+    hits = int(np.sum(np.abs((1 - 2 * signs) @ d) >= observed))
+    return float((1 + hits) / (1 + 2**EXACT_FLIPS))
+
+
+def holm(p_values: ArrayLike) -> Array:
+    """Holm's adjusted p-values: p̃_(i) = max_{j ≤ i} min(1, (m − j + 1)·p_(j)), monotone and in the input's order.
+
+    Rejecting where p̃ < α keeps the chance of even one false rejection at most α, whatever the dependence (Holm
+    1979). It cannot make up for comparisons that were tried and not counted.
+
+    Args:
+        p_values: ``(m,)``, of the whole family.
+
+    Returns:
+        Adjusted p-values, ``(m,)``.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate((p.size - np.arange(p.size)) * p[order]))
+    return adjusted
+
+
+def pairwise_p_values(scores: Sequence[ArrayLike]) -> Array:
+    """Paired t tests between all agents, Holm-corrected over all k(k − 1)/2 pairs.
+
+    All pairs are counted because the agent that others are compared with is the best *of these data*: among eight
+    equal agents, comparing the best with the rest and correcting for seven comparisons found a false difference in
+    10 to 12% of studies (5 to 20 seeds), correcting for all 28 in 4 to 5%.
+
+    Args:
+        scores: One ``(k, n_s)`` array an environment: a row an agent, a column a seed; NaN where there is no value.
+
+    Returns:
+        Adjusted p-values, ``(k, k)``, symmetric, with ones on the diagonal.
+    """
+    arrays = [_array(stratum) for stratum in scores]
+    k = len(arrays[0])
+    first, second = np.triu_indices(k, 1)
+    raw = [paired_p_value([x[i] for x in arrays], [x[j] for x in arrays]) for i, j in zip(first, second, strict=True)]
+    table = np.ones((k, k))
+    table[first, second] = table[second, first] = holm(raw)
+    return table
+
+
+def paired_p_value(a: Sequence[ArrayLike], b: Sequence[ArrayLike]) -> float:
+    """``paired_difference(a, b).p_t`` without the other tests."""
+    differences = _samples([_array(x) - _array(y) for x, y in zip(a, b, strict=True)])
+    if not differences or min(d.size for d in differences) < 2:
+        return 1.0
+    return _t_test(differences)
+
+
+def rank_intervals(scores: Sequence[ArrayLike], alpha: float = 0.05) -> list[Rank]:
+    """Simultaneous intervals for all agents' ranks; rank 1 is the lowest mean.
+
+    An agent's interval is [1 + agents shown to be better, k − agents shown to be worse], "shown" meaning a difference
+    with p̃ < alpha in :func:`pairwise_p_values`. If no difference is shown falsely, all intervals are right at once
+    (Mogstad, Romano, Shaikh & Wilhelm 2024, "Inference for Ranks").
+
+    Measured, six agents with means 0, 0, .5, 1, 2, 4 and unit noise: all six intervals held at once in 99% of 1,000
+    studies at n = 5, 10 and 20. Percentile intervals of bootstrapped ranks did so in 74 / 84 / 91% (of 500), each
+    single one in 94 / 96 / 97%: they are not used. Wide intervals are the price of few seeds, not a sign of equal
+    agents.
+
+    Args:
+        scores: As for :func:`pairwise_p_values`.
+        alpha: One minus the simultaneous coverage.
+
+    Returns:
+        One :class:`Rank` an agent, in the order of the rows.
+    """
+    arrays = [_array(stratum) for stratum in scores]
+    k = len(arrays[0])
+    means = np.mean(
+        [[row[~np.isnan(row)].mean() if (~np.isnan(row)).any() else np.inf for row in x] for x in arrays], 0
+    )
+    shown = pairwise_p_values(arrays) < alpha
+    # direction from the paired seeds that the test has seen, not from the means of all seeds
+    gaps = np.array(
+        [[_paired_gap([x[i] for x in arrays], [x[j] for x in arrays]) for j in range(k)] for i in range(k)]
+    )
+    return [
+        Rank(
+            float(rank),
+            1 + int(np.sum(shown[i] & (gaps[i] > 0))),
+            k - int(np.sum(shown[i] & (gaps[i] < 0))),
+        )
+        for i, rank in enumerate(stats.rankdata(means))
+    ]
+
+
+def log_log_slope(rounds: ArrayLike, regret: ArrayLike, start: float = 0.1) -> float:
+    """The exponent b of regret ≈ a·t^b: least squares of log R(t) on log t over checkpoints with t ≥ start·T.
+
+    About 0.5 is the √T of the linear bandit's bounds, 1 no learning, near 0 logarithmic regret or convergence. It
+    describes the rounds it was fitted on and promises nothing beyond; a constant that shifts the curve (a costly
+    start) lowers it.
+
+    Args:
+        rounds: Checkpoints, ``(C,)``, increasing.
+        regret: Cumulative regret there, ``(C,)``.
+        start: The share of the session that is left out at its beginning.
+
+    Returns:
+        The slope; NaN with fewer than three checkpoints, or if any of them has regret ≤ 0.
+    """
+    t = np.asarray(rounds, dtype=np.float64)
+    R = np.asarray(regret, dtype=np.float64)
+    late = t >= start * t[-1]
+    if late.sum() < 3 or not np.all(R[late] > 0):
+        return math.nan
+    x, y = np.log(t[late]), np.log(R[late])
+    x = x - x.mean()
+    return float(x @ y / (x @ x))
+
+
+def slope_interval(rounds: ArrayLike, regrets: ArrayLike, start: float = 0.1, level: float = 0.95) -> Interval:
+    """:func:`log_log_slope` of each seed, and Student's interval over seeds.
+
+    Checkpoints of one session are far from independent, so the error of the regression itself says little: only
+    seeds are counted.
+
+    Args:
+        rounds: Checkpoints, ``(C,)``.
+        regrets: Cumulative regret, one row a seed, ``(n, C)``.
+        start: As for :func:`log_log_slope`.
+        level: Nominal coverage.
+
+    Returns:
+        The mean slope and its interval; NaN if a seed has no slope.
+    """
+    slopes = np.array([log_log_slope(rounds, regret, start) for regret in np.asarray(regrets)])
+    if slopes.size == 0 or np.isnan(slopes).any():
+        return Interval(math.nan, math.nan, math.nan)
+    return mean_interval([slopes], level)
+
+
+def probability_of_improvement(a: Sequence[ArrayLike], b: Sequence[ArrayLike], level: float = 0.95) -> Interval:
+    """The chance that ``a`` is below ``b`` on a fresh seed, P(a < b) + ½·P(a = b), with an exact interval.
+
+    The value is wins plus half the ties over pairs; the interval is Clopper & Pearson's (1934), its lower end from
+    the wins alone and its upper end from wins and ties, so it covers at least its nominal level. It counts pairs of
+    the same seed, where Agarwal et al. 2021 compare every run with every other. How large an improvement is, it
+    cannot tell: five wins in five give [0.48, 1].
+
+    Args:
+        a: One ``(n_s,)`` array an environment.
+        b: The same shapes, aligned seed by seed.
+        level: Least coverage.
+
+    Returns:
+        The probability and its interval.
+    """
+    differences = _samples([_array(x) - _array(y) for x, y in zip(a, b, strict=True)])
+    if not differences:
+        return Interval(math.nan, math.nan, math.nan)
+    d = np.concatenate(differences)
+    n, wins, ties = d.size, int(np.sum(d < 0)), int(np.sum(d == 0))
+    tail = (1 - level) / 2
+    low = float(stats.beta.ppf(tail, wins, n - wins + 1)) if wins else 0.0
+    high = float(stats.beta.ppf(1 - tail, wins + ties + 1, n - wins - ties)) if wins + ties < n else 1.0
+    return Interval((wins + ties / 2) / n, low, high)
+
+
+def _array(values: ArrayLike) -> Array:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _samples(strata: Sequence[ArrayLike]) -> list[Array]:
+    """The strata without their NaN, and without those that are empty then."""
+    samples = [_array(stratum) for stratum in strata]
+    return [kept for sample in samples if (kept := sample[~np.isnan(sample)]).size]
+
+
+def _t_interval(value: float, squared_errors: list[float], sizes: list[int], level: float) -> Interval:
+    v = np.array(squared_errors)
+    if not sizes or np.isnan(v).any():
+        return Interval(value, math.nan, math.nan)
+    if not v.any():
+        return Interval(value, value, value)
+    half = float(stats.t.ppf(0.5 + level / 2, _degrees(v, sizes))) * math.sqrt(v.sum()) / len(sizes)
+    return Interval(value, value - half, value + half)
+
+
+def _degrees(squared_errors: Array, sizes: list[int]) -> float:
+    """Welch–Satterthwaite degrees of freedom; n − 1 for one stratum."""
+    v = squared_errors / squared_errors.max()
+    return float(v.sum() ** 2 / np.sum(v**2 / (np.array(sizes) - 1)))
+
+
+def _t_test(differences: list[Array], without_scale: float | None = None) -> float:
+    v = np.array([float(d.var(ddof=1)) / d.size for d in differences])
+    gap = sum(float(d.mean()) for d in differences)
+    if not v.max() > 1e-28 * gap**2:  # all differences equal, but for rounding
+        return sign_flip_test(differences) if without_scale is None else without_scale
+    t = gap / math.sqrt(v.sum())
+    return float(2 * stats.t.sf(abs(t), _degrees(v, [d.size for d in differences])))
+
+
+def _paired_gap(a: list[Array], b: list[Array]) -> float:
+    """The mean over strata of the mean of a − b over the seeds that both have; 0 where there is none."""
+    differences = _samples([x - y for x, y in zip(a, b, strict=True)])
+    return float(np.mean([d.mean() for d in differences])) if differences else 0.0
