@@ -105,9 +105,12 @@ def estimates_for_run(
         probabilities: The chance of each item under the agent, ``(n, N)``, or ``None`` where it does not tell.
 
     Returns:
-        For each estimate its :class:`Estimate` as a dict that JSON can hold.
+        For each estimate its :class:`Estimate` as a dict that JSON can hold; under ``logger``, the mean reward of
+        the log itself, for comparison.
     """
     found = estimate(log, actions=actions, probabilities=probabilities, q_hat=reward_model(log))
+    alpha = (1.0 - LEVEL) / 2.0
+    found["logger"] = _summary(log.rewards, *_bounded_mean(log.rewards, alpha), alpha, "betting")
     return {name: asdict(one) for name, one in found.items()}
 
 
