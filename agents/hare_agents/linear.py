@@ -81,7 +81,7 @@ class Ridge:
         variance = float(x @ A_inv_x)
         error = r - float(x @ self.theta)
         if not math.isfinite(variance + error):
-            raise _unusable(x, r)
+            raise unusable(x, r)
         self.theta += A_inv_x * (error / (1.0 + variance))
         s = A_inv_x * (1.0 / math.sqrt(1.0 + variance))
         _add_outer(self.A_inv, s, s, -1.0)
@@ -116,11 +116,14 @@ class Ridge:
             DataError: An array is missing, is not float64, has the wrong shape or is not finite.
         """
         dim = self.dim
-        count = int(_take(state, "count", (), np.int64))
+        count = int(take_array(state, "count", (), np.int64))
         waiting = count % _BLOCK
-        A, A_inv = _take(state, "A", (dim, dim)), _take(state, "A_inv", (dim, dim))
-        b, theta = _take(state, "b", (dim,)), _take(state, "theta", (dim,))
-        waiting_x, waiting_r = _take(state, "waiting_x", (waiting, dim)), _take(state, "waiting_r", (waiting,))
+        A, A_inv = take_array(state, "A", (dim, dim)), take_array(state, "A_inv", (dim, dim))
+        b, theta = take_array(state, "b", (dim,)), take_array(state, "theta", (dim,))
+        waiting_x, waiting_r = (
+            take_array(state, "waiting_x", (waiting, dim)),
+            take_array(state, "waiting_r", (waiting,)),
+        )
         self.count, self._A, self.A_inv, self._b, self.theta = count, A, A_inv, b, theta
         self._waiting_x[:waiting] = waiting_x
         self._waiting_r[:waiting] = waiting_r
@@ -210,7 +213,7 @@ class ArrowRidge:
         A_inv_w = self.A_u_inv[slot] @ w
         gamma = 1.0 + float(w @ A_inv_w)
         if not math.isfinite(gamma + float(rho[-1]) + float(S_inv_rho @ S_inv_rho)):
-            raise _unusable(np.append(zr[:-1], w), float(zr[-1]))
+            raise unusable(np.append(zr[:-1], w), float(zr[-1]))
         scale = 1.0 / math.sqrt(gamma)
         self.shared.update(rho[:-1] * scale, float(rho[-1]) * scale, S_inv_rho * scale)
         if slot == 0:
@@ -306,12 +309,12 @@ class ArrowRidge:
             DataError: An array is missing, is not float64, has the wrong shape or is not finite.
         """
         k, p = self.shared_dim, self.private_dim
-        groups = _take(state, "groups", None, np.int64).tolist()
+        groups = take_array(state, "groups", None, np.int64).tolist()
         n = len(groups)
-        counts = _take(state, "counts", (n,), np.int64).tolist()
+        counts = take_array(state, "counts", (n,), np.int64).tolist()
         square, wide = (n, p, p), (n, p, k + 1)
-        A_u, A_u_inv = _take(state, "A_u", square), _take(state, "A_u_inv", square)
-        B_u, H = _take(state, "B_u", wide), _take(state, "H", wide)
+        A_u, A_u_inv = take_array(state, "A_u", square), take_array(state, "A_u_inv", square)
+        B_u, H = take_array(state, "B_u", wide), take_array(state, "H", wide)
         self.shared.load_state({name.removeprefix("shared_"): state[name] for name in state})
         self._slots = {group: slot for slot, group in enumerate(groups, start=1)}
         self._counts = [0, *counts]
@@ -504,7 +507,7 @@ def _add_outer(A: Array, u: Array, v: Array, scale: float) -> None:
     dger(scale, v, u, a=A.T, overwrite_a=True)
 
 
-def _unusable(features: Array, reward: float) -> DataError:
+def unusable(features: Array, reward: float) -> DataError:
     if not math.isfinite(reward):
         return DataError(f"The reward is {reward}: rewards must be finite numbers.")
     bad = np.flatnonzero(~np.isfinite(features))
@@ -513,7 +516,7 @@ def _unusable(features: Array, reward: float) -> DataError:
     return DataError("The features are so large that their squares overflow: scale them to a length near 1.")
 
 
-def _take(
+def take_array(
     state: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...] | None, dtype: type[Any] = np.float64
 ) -> NDArray[Any]:
     """A copy of one array of a saved state, checked; ``shape`` None takes any vector."""
