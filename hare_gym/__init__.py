@@ -5,6 +5,7 @@
 
 from importlib.metadata import version as _version
 
+from hare_gym.checks import check_agent, check_task
 from hare_gym.contract import ACTION_MODES, Action, ActionMode, Agent, Observation, TaskSpec
 from hare_gym.errors import HareError
 from hare_gym.registry import (
@@ -29,6 +30,8 @@ __all__ = [
     "TaskSpec",
     "agent_class",
     "agent_names",
+    "check_agent",
+    "check_task",
     "environment_ids",
     "make_agent",
     "make_environment",

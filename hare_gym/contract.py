@@ -5,7 +5,8 @@ where a task has them ``query_text`` (str), ``pool`` (float64, ``(num_items, con
 ``pool_mask`` (int8, ``(num_items,)``, 1 for an item that can be used this round).
 
 An **action** depends on the task's mode: ``select`` (an item's index), ``slate`` (``slate_size`` indices),
-``synthesize`` (a content vector, ``(content_dim,)``, in the unit ball), ``write`` (a text).
+``synthesize`` (a content vector, ``(content_dim,)``, in the unit ball), ``write`` (a text). An environment plays
+whatever its action space holds: an item that ``pool_mask`` leaves out, or that a slate repeats, earns nothing.
 
 An **episode** is a session of ``horizon`` rounds over a population of users, ended by truncation. A reward
 lies in [0, 1]. ``info`` is for the runner only; its keys are :data:`INFO_KEYS`.

@@ -73,7 +73,7 @@ def make_environment(id: str, **kwargs: Any) -> gym.Env[Any, Any]:
         UnknownNameError: No such id, or a knob that the environment does not have.
     """
     if id not in _environments:
-        raise unknown_name("environment", id, _environments, "List them with: hare list environments")
+        raise unknown_name("environment", id, _environments, "List them with: hare list envs")
     return gym.make(id, disable_env_checker=True, **kwargs)
 
 

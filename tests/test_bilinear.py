@@ -15,6 +15,7 @@ WORLDS = {
     "mixed": {"nonlinearity": 0.5},
     "gap": {"catalogue_gap": 0.4},
     "efficacy": {"efficacy": 0.4, "nonlinearity": 0.7},
+    "linear efficacy": {"efficacy": 0.4, "nonlinearity": 0.0},
     "drift": {"drift": 0.1},
     "changes": {"change_every": 40},
     "late": {"late_users": 0.5},
@@ -86,6 +87,7 @@ def test_oracles_against_brute_force(name):
             assert found <= info["oracle_reward"] + 1e-9
             assert info["oracle_reward"] - found <= info["oracle_width"] + 1e-9
             assert 0.0 <= info["oracle_width"] <= env.config.efficacy
+            assert info["regret"] == pytest.approx(info["oracle_width"], abs=1e-6)
         else:
             assert info["oracle_reward"] == pytest.approx(found, abs=1e-6)
             assert info["oracle_reward"] >= found - 1e-9

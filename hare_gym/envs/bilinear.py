@@ -292,6 +292,7 @@ class _Worlds:
             bound = np.maximum(bound, self.mean_reward(1.0 - 0.5 * near * near, 1.0, self.length, gain))
         self.oracle = bound
         self.oracle_width = bound - np.maximum(reached, self.catalogue_oracle)
+        self.item_is_better = self.catalogue_oracle > reached
 
 
 def _rows(table: Array) -> Array:
@@ -501,9 +502,12 @@ class HareBilinear(Environment):
         return self._observation(), reward, False, truncated, info
 
     def optimal_action(self) -> Any:
-        """The best item's index, or the ideal v_hat (with efficacy: the best content known)."""
+        """The best item's index, or the ideal v_hat (with efficacy: the better of v_hat and the best item)."""
+        item = int(self._worlds.best_item[self._i, 0])
         if self.action_mode == "select":
-            return int(self._worlds.best_item[self._i, 0])
+            return item
+        if self.config.efficacy and self._worlds.item_is_better[self._i, 0]:
+            return np.array(self._pool[item], dtype=np.float32)
         return np.array(self._ideals[self._i], dtype=np.float32)
 
 

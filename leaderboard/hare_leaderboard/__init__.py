@@ -1,0 +1,1 @@
+"""Submissions, verified runs and ranking. Nothing is built here yet."""

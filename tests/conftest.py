@@ -1,0 +1,30 @@
+"""What the tests share: one thread a library, a small log, and the knobs that some environments must be given."""
+
+import os
+
+# before NumPy or torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def log_csv(tmp_path_factory):
+    """A log of 400 events by a uniform policy over 5 items, in the layout ``columns`` of HareReplay-v0."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    lines = ["age,device,action,reward,propensity"]
+    for _ in range(400):
+        age, device, action = rng.normal(40, 10), rng.choice(["phone", "desk"]), rng.integers(5)
+        reward = int(rng.random() < (0.6 if (device == "phone") == (action < 2) else 0.2))
+        lines.append(f"{age:.3f},{device},{action},{reward},0.2")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def required_knobs(log_csv):
+    """By id, the knobs without which an environment cannot be made. An id that is not here needs none."""
+    return {"HareReplay-v0": {"path": str(log_csv), "context": ["age", "device"]}}
