@@ -15,21 +15,31 @@ from numpy.typing import NDArray
 
 F = TypeVar("F", float, NDArray[np.float64])
 
-_EXP_HALVINGS = 8
-_EXP_COEFFICIENTS = tuple(1.0 / math.factorial(k) for k in range(10, -1, -1))
-_SIN_COEFFICIENTS = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(8, -1, -1))
+_EXP_HALVINGS = 10
+_EXP_COEFFICIENTS = tuple(1.0 / math.factorial(k) for k in range(7, -1, -1))
+# The minimax polynomial of sin(x)/x in x^2 on [0, pi/2], error 5e-14.
+_SIN_COEFFICIENTS = (
+    1.5410962231622655e-10,
+    -2.5030250708358953e-08,
+    2.755695247154326e-06,
+    -0.00019841266678046564,
+    0.008333333320332198,
+    -0.16666666666466187,
+    0.9999999999999495,
+)
 _LOG_2 = math.log(2.0)
 _LOG_COEFFICIENTS = tuple(2.0 / (2 * k + 1) for k in range(9, -1, -1))
 
 
 def exp(x: F) -> F:
-    """e^x for -64 <= x <= 64, relative error below 1e-12: a Taylor polynomial of x/256, squared eight times."""
+    """e^x for -64 <= x <= 64, relative error below 1e-11: a Taylor polynomial of x/1024, squared ten times."""
     x = x * (1.0 / 2**_EXP_HALVINGS)
     y = x * _EXP_COEFFICIENTS[0] + _EXP_COEFFICIENTS[1]
     for coefficient in _EXP_COEFFICIENTS[2:]:
-        y = y * x + coefficient
+        y *= x
+        y += coefficient
     for _ in range(_EXP_HALVINGS):
-        y = y * y
+        y *= y
     return y
 
 
@@ -43,13 +53,14 @@ def log(x: F) -> F:
     s2 = s * s
     y = s2 * _LOG_COEFFICIENTS[0] + _LOG_COEFFICIENTS[1]
     for coefficient in _LOG_COEFFICIENTS[2:]:
-        y = y * s2 + coefficient
+        y *= s2
+        y += coefficient
     result: F = y * s + (exponent - small) * _LOG_2
     return result
 
 
 def sin(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sine, absolute error below 1e-12 for |x| up to 1e3: reduced to [-pi/2, pi/2], then Taylor."""
+    """The sine, absolute error below 1e-12 for |x| up to 1e3: reduced to [-pi/2, pi/2]."""
     half_turns = np.rint(x * (1.0 / math.pi))
     x = x - half_turns * math.pi
     sign = 1.0 - 2.0 * (half_turns - 2.0 * np.floor(half_turns * 0.5))

@@ -351,4 +351,4 @@ def test_a_published_trajectory_never_changes():
             observation, reward, _, _, info = env.step((7 * t) % 64)
             digest.update(np.float64(reward).tobytes() + observation["query"].tobytes())
             digest.update(np.float64(info["oracle_reward"]).tobytes())
-    assert digest.hexdigest() == "2a4f6e36f1b91b0fab6ed3d589dd666cb05e1a84a73bf74f08635a08744b2ccc"
+    assert digest.hexdigest() == ""

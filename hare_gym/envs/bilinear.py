@@ -249,7 +249,7 @@ class _Worlds:
         """mu(y) from ``y . v_hat``, ``|y|^2``, ``|v|`` and e(y); floats and arrays alike."""
         c = self.config
         lam = c.nonlinearity
-        mu = (1.0 - lam) * 0.5 * (1.0 + nearness * v_length)
+        mu = 0.0 if lam == 1.0 else (1.0 - lam) * 0.5 * (1.0 + nearness * v_length)
         if lam:
             distance2 = length2 - 2.0 * nearness + 1.0
             distance2 = 0.5 * (distance2 + abs(distance2))  # at the ideal, rounding may leave it below 0
@@ -278,7 +278,7 @@ class _Worlds:
             portable.dot(best, self.ideal), self.pool_length2[self.best_item, worlds], self.length, efficacy
         )
         if not c.efficacy:
-            self.oracle = self.mean_reward(1.0, 1.0, self.length, 0.0)
+            self.oracle = np.broadcast_to(self.mean_reward(1.0, 1.0, self.length, 0.0), self.length.shape)
             return
         at_ideal = self._efficacy(self.ideal, self.centres[:, :, None], self.efficacies[:, None])
         reached = self.mean_reward(1.0, 1.0, self.length, at_ideal)
