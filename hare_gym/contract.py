@@ -127,10 +127,13 @@ class Agent(ABC):
 
     Attributes:
         modes: The action modes that the agent can play.
+        libraries: Distributions, by their names on the package index, whose versions decide what the agent does; they
+            are part of a run's key.
         privileged: Whether the runner hands the environment itself to :meth:`attach` (an oracle, for tests).
     """
 
     modes: ClassVar[frozenset[ActionMode]] = frozenset({"select"})
+    libraries: ClassVar[tuple[str, ...]] = ()
     privileged: ClassVar[bool] = False
 
     spec: TaskSpec

@@ -77,6 +77,7 @@ class MABWiser(Agent):
     """
 
     modes = frozenset({"select"})
+    libraries = ("mabwiser",)
 
     def __init__(self, **knobs: Any) -> None:
         self.config = configure(MABWiserConfig, knobs, OWNER)

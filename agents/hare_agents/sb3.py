@@ -112,6 +112,7 @@ class StableBaselines3(Agent):
     """
 
     modes = frozenset({"select", "synthesize"})
+    libraries = ("stable-baselines3", "torch")
 
     def __init__(self, **knobs: Any) -> None:
         self.config = configure(StableBaselines3Config, knobs, OWNER)

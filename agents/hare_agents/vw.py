@@ -120,6 +120,7 @@ class VowpalWabbit(Agent):
     """
 
     modes = frozenset({"select"})
+    libraries = ("vowpalwabbit",)
 
     def __init__(self, **knobs: Any) -> None:
         self.config = configure(VowpalWabbitConfig, knobs, OWNER)

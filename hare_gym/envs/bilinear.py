@@ -31,7 +31,9 @@ MODES: tuple[ActionMode, ...] = ("select", "synthesize")
 # Rounds of randomness drawn at once; part of what a seed means, so it never changes.
 _BLOCK = 128
 # Values in one array of the geometry, so that its working set stays in the second-level cache.
-_CHUNK_VALUES = 8192
+_CHUNK_VALUES = 16384
+# Worlds whose items are compared at once, for the same reason.
+_BLAS_WORLDS = 64
 # Where mu is 0 or 1 the Beta reward would have a shape of 0.
 _SMALLEST_SHAPE = 1e-12
 
@@ -143,9 +145,8 @@ class _Worlds:
     def start_session(self, rngs: list[np.random.Generator]) -> None:
         """Forgets the rounds drawn so far and puts every user back to their original u*."""
         c = self.config
-        self.rngs = rngs
         # the users' moves have streams of their own, so that no knob shifts the queries or the noise
-        self.move_rngs = [np.random.Generator(np.random.PCG64(int(rng.integers(2**63)))) for rng in rngs]
+        self.rngs, self.move_rngs = ([_stream(int(rng.integers(2**63))) for rng in rngs] for _ in range(2))
         epochs = -(-c.horizon // c.change_every) if c.change_every else 1
         users = self.original_users[:, None]  # (p, epochs, U, W)
         if epochs > 1:
@@ -200,30 +201,39 @@ class _Worlds:
         if lam:
             angle = portable.matvec(self.C[:, :, None], x)
             angle += self.b[:, None]
-            interaction = portable.sin(angle)
-            interaction *= portable.matvec(self.D[:, :, None], u)
+            interaction = portable.matvec(self.D[:, :, None], u)
+            for row, turn in zip(interaction, angle, strict=True):
+                row *= portable.sin(turn)
             n = portable.matvec(self.G[:, :, None], interaction)
             n *= (lam / (1.0 + lam)) / np.sqrt(portable.dot(n, n))
             v += n
         length = np.sqrt(portable.dot(v, v))
         ideal = v * (1.0 / length)
-        nearness = self._nearness(ideal)
         if c.catalogue_gap < 1.0:
-            nearest = self.items_at(nearness.argmax(axis=-1).T)
+            nearest = self.items_at(self._best_items(ideal))
             ideal = portable.normalise(c.catalogue_gap * ideal + (1.0 - c.catalogue_gap) * nearest)
-            nearness = self._nearness(ideal)
         self._chunk_start, self._chunk_end = start, end
         self.query, self.user, self.hidden_user = x, user, u
         self.ideal, self.length = ideal, length
         self.gamma_normals, self.gamma_uniforms = normals[c.dim :], uniforms[1:]
-        if c.efficacy:
-            nearness = self.mean_reward(nearness, 1.0, length.T[:, :, None], self.pool_efficacy.T[:, None])
-        self.best_item = nearness.argmax(axis=-1).T  # (L, W)
+        self.best_item = self._best_items(ideal, length if c.efficacy else None)  # (L, W)
         self._compute_oracles()
 
-    def _nearness(self, ideal: Array) -> Array:
-        """Each item's y . v_hat, ``(W, L, N)``, by BLAS: it only chooses an item, whose reward is portable."""
-        return np.ascontiguousarray(ideal.transpose(2, 1, 0)) @ self._pool_columns
+    def _best_items(self, ideal: Array, length: Array | None = None) -> NDArray[np.int64]:
+        """The item nearest to each ideal, ``(L, W)``; with ``length``, the item of the best mean, efficacy included.
+
+        By BLAS: it only chooses an item, whose reward is portable.
+        """
+        ideals = np.ascontiguousarray(ideal.transpose(2, 1, 0))  # (W, L, d)
+        best = np.empty(ideals.shape[:2], dtype=np.int64)
+        for first in range(0, len(ideals), _BLAS_WORLDS):
+            lanes = slice(first, first + _BLAS_WORLDS)
+            scores = ideals[lanes] @ self._pool_columns[lanes]  # (W, L, N)
+            if length is not None:
+                efficacy = self.pool_efficacy.T[lanes, None]
+                scores = self.mean_reward(scores, 1.0, length.T[lanes, :, None], efficacy)
+            scores.argmax(axis=-1, out=best[lanes])
+        return best.T
 
     def _visited_users(self, rounds: NDArray[np.int64], user: NDArray[np.int64]) -> Array:
         """u* of each round's visitor, ``(p, L, W)``; under drift each visit moves it first."""
@@ -295,6 +305,11 @@ class _Worlds:
         self.item_is_better = self.catalogue_oracle > reached
 
 
+def _stream(seed: int | list[int]) -> np.random.Generator:
+    """The quickest of NumPy's generators: drawing is a seventh of a round."""
+    return np.random.Generator(np.random.SFC64(seed))
+
+
 def _rows(table: Array) -> Array:
     """A ``(d, ..., W)`` table as ``(W, R, d)``, so that one look-up reads one cache line."""
     return np.ascontiguousarray(np.moveaxis(table, (0, -1), (-1, 0))).reshape(table.shape[-1], -1, len(table))
@@ -312,8 +327,8 @@ def _gamma(shape: float, z: list[float], u: list[float], w: float) -> float:
 
     Exact but for variates below 1e-27, which are raised to about that.
     """
-    small = 1.0 * (shape < 1.0)
-    d = shape + small - 1.0 / 3.0
+    small = shape < 1.0
+    d = (shape + 1.0 if small else shape) - 1.0 / 3.0
     root = math.sqrt(9.0 * d)
     draws = zip(z, u, strict=True)
     rng: np.random.Generator | None = None
@@ -321,7 +336,7 @@ def _gamma(shape: float, z: list[float], u: list[float], w: float) -> float:
         pair = next(draws, None)
         if pair is None:
             # both draws were rejected, about one time in a thousand: go on from a stream of the round's own
-            rng = rng or np.random.Generator(np.random.PCG64([int(value * 2.0**53) for value in u]))
+            rng = rng or _stream([int(value * 2.0**53) for value in u])
             pair = (rng.standard_normal(), rng.random())
         x, uniform = pair
         v = 1.0 + x / root
@@ -339,39 +354,39 @@ def _gamma(shape: float, z: list[float], u: list[float], w: float) -> float:
 
 def _beta(mu: float, kappa: float, z: list[float], u: list[float]) -> float:
     """A Beta(kappa mu, kappa (1 - mu)) variate from four normals and six uniforms."""
-    a = _gamma(max(kappa * mu, _SMALLEST_SHAPE), z[:2], u[:2], u[4])
-    b = _gamma(max(kappa * (1.0 - mu), _SMALLEST_SHAPE), z[2:], u[2:4], u[5])
+    a = _gamma(max(kappa * mu, _SMALLEST_SHAPE), z[::2], u[:4:2], u[4])
+    b = _gamma(max(kappa * (1.0 - mu), _SMALLEST_SHAPE), z[1::2], u[1:4:2], u[5])
     return a / (a + b)
 
 
 def _beta_batch(mu: Array, kappa: float, z: Array, u: Array) -> Array:
-    """:func:`_beta` of each world: array arithmetic where the round's draws decide, one by one elsewhere."""
-    shape = np.maximum(np.stack([kappa * mu, kappa * (1.0 - mu)]), _SMALLEST_SHAPE)
-    small = shape < 1.0
-    d = shape + small - 1.0 / 3.0
-    g, accepted = _try_gamma(d, z[::2], u[:4:2])
-    again = np.nonzero(~accepted)
-    g[again], accepted[again] = _try_gamma(d[again], z[1::2][again], u[1:4:2][again])
-    g[small] *= portable.exp(np.maximum(portable.log(u[4:][small]) / shape[small], -64.0))
-    reward: Array = g[0] / (g[0] + g[1])
-    for i in np.flatnonzero(~accepted.all(axis=0)).tolist():
+    """:func:`_beta` of each world, in few and long array operations: both draws of the loop are judged at once."""
+    W = len(mu)
+    shape = np.maximum(np.concatenate([kappa * mu, kappa * (1.0 - mu)]), _SMALLEST_SHAPE)
+    small = np.flatnonzero(shape < 1.0)
+    d = shape - 1.0 / 3.0
+    d[small] = shape[small] + 1.0 - 1.0 / 3.0
+    x = z[:2].reshape(-1)
+    x2 = x * x
+    uniform = u[:2].reshape(-1)
+    v = 1.0 + x / np.sqrt(9.0 * d)
+    v *= v * v
+    g = d * v
+    unsure = np.flatnonzero(uniform >= 1.0 - 0.0331 * (x2 * x2))
+    n, d_unsure = len(unsure), np.tile(d[unsure], 2)
+    x = np.concatenate([x[unsure], z[2:].reshape(-1)[unsure]])
+    v = 1.0 + x / np.sqrt(9.0 * d_unsure)
+    v *= v * v
+    uniform = np.concatenate([uniform[unsure], u[2:4].reshape(-1)[unsure]])
+    # the logarithm of 1e-300 rejects the draws of a v that is not positive
+    logs = portable.log(np.concatenate([np.maximum(v, 1e-300), uniform, u[4:].reshape(-1)[small]]))
+    accepted = logs[2 * n : 4 * n] < 0.5 * (x * x) + d_unsure * (1.0 - v + logs[: 2 * n])
+    g[unsure] = (d_unsure * v)[np.where(accepted[:n], 0, n) + np.arange(n)]
+    g[small] *= portable.exp(np.maximum(logs[4 * n :] / shape[small], -64.0))
+    reward: Array = g[:W] / (g[:W] + g[W:])
+    for i in np.unique(unsure[~(accepted[:n] | accepted[n:])] % W).tolist():
         reward[i] = _beta(float(mu[i]), kappa, z[:, i].tolist(), u[:, i].tolist())
     return reward
-
-
-def _try_gamma(d: Array, x: Array, uniform: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """One draw of :func:`_gamma`'s loop, and whether it is accepted."""
-    v = 1.0 + x / np.sqrt(9.0 * d)
-    possible = v > 0.0
-    v *= v * v
-    x2 = x * x
-    accepted = possible & (uniform < 1.0 - 0.0331 * (x2 * x2))
-    unsure = np.nonzero(possible & ~accepted)
-    if len(unsure[0]):
-        v_unsure = v[unsure]
-        log_v, log_uniform = portable.log(np.stack([v_unsure, uniform[unsure]]))
-        accepted[unsure] = log_uniform < 0.5 * x2[unsure] + d[unsure] * (1.0 - v_unsure + log_v)
-    return d * v, accepted
 
 
 class HareBilinear(Environment):
