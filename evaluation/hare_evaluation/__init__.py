@@ -1,0 +1,1 @@
+"""Evaluation: one loop from a specification to a record, and from records to statistics and reports."""

@@ -1,0 +1,392 @@
+"""What to run: one specification, and suites of them as data."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import hare_gym
+from hare_evaluation.results import Labels
+from hare_evaluation.runner import make, registered
+from hare_evaluation.store import canonical_json
+from hare_gym.errors import ConfigError, HareError, unknown_name
+from hare_gym.registry import agent_class, make_agent
+
+MAX_SUITE_BYTES = 1_000_000
+
+
+# What environments and estimates compute with; an agent names its own.
+_LIBRARIES = ("scipy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One session of one agent in one environment on one seed.
+
+    Attributes:
+        env: An environment's id, or ``"package.module:Id-v0"`` to import its module first.
+        agent: An agent's name, or ``"package.module:Class"``.
+        seed_set: The name of a set of seeds: ``"tuning"`` and ``"final"`` share none.
+        seed: Which one of the set, from 0.
+        env_kwargs: The environment's knobs and ``action_mode``; plain JSON values.
+        agent_kwargs: The agent's hyperparameters; plain JSON values.
+        lanes: Users of the one world that are served at once; above 1 the environment needs a native vector form.
+    """
+
+    env: str
+    agent: str
+    seed_set: str
+    seed: int
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    agent_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    lanes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("env_kwargs", "agent_kwargs"):
+            try:
+                canonical_json(dict(getattr(self, name)))
+            except (TypeError, ValueError, RecursionError) as error:
+                raise ConfigError(
+                    f"{name} of {self.env} and {self.agent} must be plain JSON values: {error}."
+                ) from error
+        for name, low in (("seed", 0), ("lanes", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ConfigError(f"{name} must be a whole number, at least {low}, not {value!r}.")
+
+    @cached_property
+    def versions(self) -> dict[str, Any]:
+        """The software, and the data files that the environment is told to read, that the result depends on."""
+        return {
+            "hare_gym": hare_gym.__version__,
+            "numpy": np.__version__,
+            "python": ".".join(platform.python_version_tuple()[:2]),
+            "code": code_fingerprint(self.env, self.agent),
+            "libraries": {name: _library_version(name) for name in (*_LIBRARIES, *agent_class(self.agent).libraries)},
+            "files": {
+                name: _file_hash(Path(value).expanduser())
+                for name, value in sorted(self.env_kwargs.items())
+                if isinstance(value, str) and os.path.exists(os.path.expanduser(value))
+            },
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """What the user chose, as JSON values: all but the versions."""
+        return {
+            "env": self.env,
+            "env_kwargs": dict(self.env_kwargs),
+            "agent": self.agent,
+            "agent_kwargs": dict(self.agent_kwargs),
+            "seed_set": self.seed_set,
+            "seed": self.seed,
+            "lanes": self.lanes,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that the key stands for: the settings and the versions."""
+        return {**self.settings(), "versions": self.versions}
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of :meth:`to_dict`: the run's name in the store."""
+        return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()
+
+
+@cache
+def code_fingerprint(env: str, agent: str) -> str:
+    """SHA-256 over the source files that decide a result, so that changed code runs anew.
+
+    They are `hare_gym`, the loop, and the packages of the environment, of the agent and of the agents it derives
+    from. Other libraries are not among them; their versions stand in the key by themselves.
+    """
+    entry_point = registered(env).entry_point
+    module = entry_point.partition(":")[0] if isinstance(entry_point, str) else entry_point.__module__
+    cls = agent_class(agent)
+    bases = [base.__module__ for base in cls.__mro__ if base.__module__.partition(".")[0] == "hare_agents"]
+    roots = {_source_root(name) for name in ("hare_gym", module, cls.__module__, *bases)}
+    here = Path(__file__).parent
+    roots |= {here / "runner.py", here / "off_policy.py"}
+    hashes = sorted((root.name, _source_hash(root)) for root in roots)
+    return hashlib.sha256(canonical_json(hashes).encode()).hexdigest()
+
+
+def _source_root(module_name: str) -> Path:
+    """The folder of the module's top-level package, or the module's file if it has no package."""
+    top = import_module(module_name.partition(".")[0])
+    module = top if getattr(top, "__file__", None) else import_module(module_name)
+    if not getattr(module, "__file__", None):
+        raise ConfigError(
+            f"Module {module_name!r} has no source file, so its runs could not be told apart from those of other "
+            "code. Put the class into a file."
+        )
+    path = Path(str(module.__file__))
+    return path.parent if module is not top or path.name == "__init__.py" else path
+
+
+@cache
+def _source_hash(root: Path) -> str:
+    if root.is_file():
+        return hashlib.sha256(root.read_bytes()).hexdigest()
+    files = sorted((path.relative_to(root).as_posix(), path) for path in root.rglob("*.py"))
+    hashes = [(name, hashlib.sha256(path.read_bytes()).hexdigest()) for name, path in files]
+    return hashlib.sha256(canonical_json(hashes).encode()).hexdigest()
+
+
+@cache
+def _library_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@cache
+def _file_hash(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files in a folder."""
+    if path.is_dir():
+        inside = sorted(inner for inner in path.rglob("*") if inner.is_file())
+        return hashlib.sha256(
+            canonical_json([(inner.relative_to(path).as_posix(), _file_hash(inner)) for inner in inside]).encode()
+        ).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Seeds(_Entry):
+    """A named set of seeds, and how many of it to use."""
+
+    set: str = Field(min_length=1)
+    count: int = Field(ge=1, strict=True)
+
+
+class EnvironmentEntry(_Entry):
+    """An environment of a suite. ``label`` is what tables and figures call it."""
+
+    id: str
+    label: str = ""
+    kwargs: dict[str, Any] = {}
+
+    def model_post_init(self, context: Any) -> None:
+        """Fills in the label."""
+        object.__setattr__(self, "label", self.label or self.id)
+
+
+class AgentEntry(_Entry):
+    """An agent of a suite, and the labels of the environments it plays (all by default)."""
+
+    name: str
+    label: str = ""
+    kwargs: dict[str, Any] = {}
+    environments: list[str] | None = None
+
+    def model_post_init(self, context: Any) -> None:
+        """Fills in the label."""
+        object.__setattr__(self, "label", self.label or self.name)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite made ready: what to run, how to call it, and what is left out and why."""
+
+    specs: tuple[RunSpec, ...]
+    labels: Labels
+    notes: tuple[str, ...]
+
+
+class Suite(_Entry):
+    """Environments, agents and seeds, each agent to play each environment on each seed."""
+
+    name: str = Field(min_length=1)
+    title: str = ""
+    seeds: Seeds
+    environments: list[EnvironmentEntry] = Field(min_length=1)
+    agents: list[AgentEntry] = Field(min_length=1)
+
+    def specs(self, lanes: int = 1) -> Iterator[tuple[EnvironmentEntry, AgentEntry, list[RunSpec]]]:
+        """Every pair with its runs, one for each seed; nothing is made or looked up."""
+        for environment in self.environments:
+            for agent in self.agents:
+                if agent.environments is None or environment.label in agent.environments:
+                    yield (
+                        environment,
+                        agent,
+                        [
+                            RunSpec(
+                                env=environment.id,
+                                agent=agent.name,
+                                seed_set=self.seeds.set,
+                                seed=seed,
+                                env_kwargs=environment.kwargs,
+                                agent_kwargs=agent.kwargs,
+                                lanes=lanes,
+                            )
+                            for seed in range(self.seeds.count)
+                        ],
+                    )
+
+    def overridden(
+        self, env_kwargs: Mapping[str, Any], agent_kwargs: Mapping[str, Any], seeds: int | None = None
+    ) -> Suite:
+        """The suite with these knobs in every environment and agent, and another number of seeds."""
+        return self.model_copy(
+            update={
+                "seeds": self.seeds.model_copy(update={"count": seeds or self.seeds.count}),
+                "environments": [
+                    e.model_copy(update={"kwargs": {**e.kwargs, **env_kwargs}}) for e in self.environments
+                ],
+                "agents": [a.model_copy(update={"kwargs": {**a.kwargs, **agent_kwargs}}) for a in self.agents],
+            }
+        )
+
+    @property
+    def labels(self) -> Labels:
+        """How tables and figures call the environments and agents, in their order."""
+        return Labels(
+            environments={Labels.environment_key(e.id, e.kwargs): e.label for e in self.environments},
+            agents={Labels.agent_key(a.name, a.kwargs): a.label for a in self.agents},
+        )
+
+    def plan(self, lanes: int = 1) -> Plan:
+        """Makes every environment and agent once, so that a mistake is found before anything runs.
+
+        Raises:
+            UnknownNameError: An unknown environment, agent, knob or label.
+            ConfigError: A knob out of range, a label given twice, or nothing left to run.
+        """
+        _refuse_repeats("environments", [entry.label for entry in self.environments])
+        _refuse_repeats("agents", [entry.label for entry in self.agents])
+        known = [entry.label for entry in self.environments]
+        for agent in self.agents:
+            for label in agent.environments or []:
+                if label not in known:
+                    raise unknown_name(f"environment of agent {agent.label!r}", label, known)
+        modes = {entry.label: _mode_of(entry, lanes) for entry in self.environments}
+        agents = {entry.label: make_agent(entry.name, **entry.kwargs) for entry in self.agents}
+        specs: list[RunSpec] = []
+        notes: list[str] = []
+        for environment, entry, runs in self.specs(lanes):
+            player, mode = agents[entry.label], modes[environment.label]
+            if mode not in player.modes:
+                played = ", ".join(sorted(player.modes))
+                notes.append(
+                    f"Left out: {entry.label} on {environment.label}, whose action mode is {mode!r}; "
+                    f"the agent plays {played}."
+                )
+            elif player.privileged and lanes > 1:
+                notes.append(f"Left out: {entry.label} on {environment.label}: it is privileged and plays 1 lane.")
+            else:
+                specs += runs
+        if not specs:
+            raise ConfigError(" ".join(["There is nothing to run.", *notes]))
+        return Plan(tuple(specs), self.labels, tuple(notes))
+
+
+def suite_names() -> list[str]:
+    """The built-in suites."""
+    return sorted(path.stem for path in _suite_folder().glob("*.yaml"))
+
+
+def load_suite(name_or_path: str) -> Suite:
+    """A built-in suite by name, or any by the path of its YAML file.
+
+    Raises:
+        UnknownNameError: No such suite, or a key that suites do not have.
+        ConfigError: A file that is too large, no YAML, or misses something.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml") and path.name == name_or_path:
+        if name_or_path not in suite_names():
+            raise unknown_name("suite", name_or_path, suite_names(), "List them with: hare list suites")
+        path = _suite_folder() / f"{name_or_path}.yaml"
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SUITE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"The suite {path} cannot be read: {error.strerror}.") from error
+    if len(content) > MAX_SUITE_BYTES:
+        raise ConfigError(f"The suite {path} is larger than {MAX_SUITE_BYTES:,} bytes.")
+    return parse_suite(content.decode("utf-8", "replace"), str(path))
+
+
+def parse_suite(text: str, source: str) -> Suite:
+    """A suite from its YAML text; ``source`` is what messages call it."""
+    try:
+        values = yaml.load(text, _SuiteLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"The suite {source} is not YAML that can be used: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"The suite {source} must be a mapping with name, seeds, environments and agents.")
+    try:
+        return Suite.model_validate(values)
+    except ValidationError as invalid:
+        raise _explained(invalid, source) from None
+
+
+def _explained(invalid: ValidationError, source: str) -> HareError:
+    """The first mistake and where it is; a misspelt key comes before the key that it leaves missing."""
+    error = min(invalid.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    *parents, last = (str(part) for part in error["loc"])
+    where = f"{'.'.join(parents)} of the suite {source}" if parents else f"the suite {source}"
+    if error["type"] == "extra_forbidden":
+        nested: dict[str, type[BaseModel]] = {
+            "seeds": Seeds,
+            "environments": EnvironmentEntry,
+            "agents": AgentEntry,
+        }
+        model = nested[parents[0]] if parents else Suite
+        return unknown_name(f"key in {where}", last, model.model_fields)
+    if error["type"] == "missing":
+        return ConfigError(f"{last!r} is missing in {where}.")
+    return ConfigError(f"{last!r} in {where}: {error['msg']}, not {error['input']!r}.")
+
+
+class _SuiteLoader(yaml.SafeLoader):
+    """Safe YAML without aliases (306 bytes of them can stand for 387 million items) and repeated keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"aliases are not allowed, and there is one: *{event.anchor}")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} is given twice, line {node.start_mark.line + 1} on")
+        return super().construct_mapping(node, deep)
+
+
+def _suite_folder() -> Path:
+    shipped = Path(__file__).parent / "suites"
+    return shipped if shipped.is_dir() else Path(__file__).parents[1] / "suites"
+
+
+def _mode_of(entry: EnvironmentEntry, lanes: int) -> str:
+    env = make(entry.id, entry.kwargs, lanes)
+    try:
+        return str(env.unwrapped.task.action_mode)
+    finally:
+        env.close()
+
+
+def _refuse_repeats(kind: str, labels: list[str]) -> None:
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ConfigError(f"Two {kind} are called {label!r}: give each a label of its own.")
