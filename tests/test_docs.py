@@ -1,0 +1,177 @@
+"""The documentation runs: its Python is executed, its commands exist, its generated pages are current."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import typer
+from hare_evaluation import docs
+from hare_evaluation.cli import app
+
+import hare_gym
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SHELLS = ("shell", "bash", "sh", "console")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+
+
+def blocks(page, *languages):
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [code for language, code in found if language in languages]
+
+
+@every_page
+def test_every_block_says_what_it_is(page):
+    languages = re.findall(r"^```(\w*)\n.*?^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert set(languages) <= {"python", "shell", "text", "toml", "yaml", "json"}
+
+
+@every_page
+def test_its_python_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "page"}
+    for code in blocks(page, "python"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)
+            exec(compile(code, page.name, "exec"), namespace)
+
+
+def commands(page):
+    """Each ``hare`` command of a page, in shell blocks and in running text."""
+    text = page.read_text(encoding="utf-8")
+    lines = "\n".join(blocks(page, *SHELLS)).replace("\\\n", " ").splitlines()
+    without_blocks = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines += re.findall(r"`(hare [^`]+)`", without_blocks)
+    for line in lines:
+        for part in re.split(r"&&|\||;", line):
+            words = shlex.split(part, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+                words.pop(0)
+            if words and words[0] == "hare":
+                yield words[1:]
+
+
+def parse(words):
+    """Parses a command as the program would, without running it; raises what it would raise."""
+    command = typer.main.get_command(app)
+    context, name = None, "hare"
+    while hasattr(command, "commands") and words:
+        context = command.make_context(name, [words[0], "--help"], parent=context, resilient_parsing=True)
+        name, words = words[0], words[1:]
+        assert name in command.commands, f"there is no command {name!r}"
+        command = command.commands[name]
+    if not (hasattr(command, "commands") and not words):
+        command.make_context(name, list(words), parent=context)
+
+
+@every_page
+def test_its_commands_exist(page):
+    for words in commands(page):
+        parse(words)
+
+
+@pytest.mark.parametrize(
+    "line", ["runn quick", "run --sedes 3", "run --seeds none", "check agents linucb", "list all"]
+)
+def test_a_wrong_command_would_be_found(line):
+    with pytest.raises(Exception, match=r"no command|No such option|valid integer"):
+        parse(line.split())
+
+
+def test_there_are_commands_to_find():
+    assert ["run", "quick"] in list(commands(ROOT / "README.md"))
+    assert sum(len(list(commands(page))) for page in PAGES) > 15
+
+
+@every_page
+def test_its_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), target
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads]
+
+
+def test_the_generated_pages_are_current():
+    stale = [
+        name
+        for name, text in docs.pages().items()
+        if not (ROOT / "docs" / name).exists() or (ROOT / "docs" / name).read_text(encoding="utf-8") != text
+    ]
+    assert not stale, "run: python -m hare_evaluation.docs"
+    generated = {ROOT / "docs" / name for name in docs.pages()}
+    assert set((ROOT / "docs/environments").glob("*.md")) <= generated
+
+
+def test_every_environment_has_its_sections_and_every_knob_its_meaning():
+    for name, text in docs.pages().items():
+        if name.startswith("environments/"):
+            for section in ("Action space", "Observation space", "Reward", "Oracle", "Version history", "All knobs"):
+                assert f"\n## {section}\n" in text, (name, section)
+        for row in re.findall(r"^\| `\w+` \|.*$", text, re.MULTILINE):
+            assert row.replace("\\|", "").split("|")[-2].strip(), (name, row)
+
+
+def test_every_shipped_agent_is_on_its_page():
+    page = docs.pages()["agents.md"]
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == hare_gym.agent_names()
+
+
+def test_the_generator_writes_only_what_changed(tmp_path):
+    assert len(docs.write_pages(tmp_path)) == len(docs.pages())
+    assert docs.write_pages(tmp_path) == []
+    (tmp_path / "agents.md").write_text("old")
+    assert docs.write_pages(tmp_path) == [tmp_path / "agents.md"]
+
+
+def test_attributes_are_read_from_a_docstring():
+    docstring = """A thing.
+
+    Attributes:
+        one: First, with ``code`` and a | in it,
+            on two lines.
+        two: Second.
+
+    Raises:
+        three: Not an attribute.
+    """
+    assert docs.attributes(docstring) == {
+        "one": "First, with `code` and a \\| in it, on two lines.",
+        "two": "Second.",
+    }
+
+
+def test_the_agent_of_the_page_is_checked_and_run_by_the_pages_commands(tmp_path):
+    page = ROOT / "docs/write_an_agent.md"
+    code = blocks(page, "python")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 30
+    (tmp_path / "my_module.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": "."}
+    run = "run --env HareBilinear-v0 --agent my_module:MyAgent"
+    for words, expected in (
+        (["check", "agent", "my_module:MyAgent"], "my_module:MyAgent keeps the contract."),
+        (
+            shlex.split(f"{run} --seeds 2 --horizon 200 --jobs 1 --no-report"),
+            "MyAgent",
+        ),
+    ):
+        out = subprocess.run(
+            [sys.executable, "-c", "from hare_evaluation.cli import main; main()", *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert out.returncode == 0, out.stderr
+        assert expected in out.stdout
