@@ -38,8 +38,7 @@ def test_the_built_ins_are_there():
     [
         (
             lambda: hare_gym.make_environment("HareBilinaer-v0"),
-            "Unknown environment 'HareBilinaer-v0'. Did you mean 'HareBilinear-v0'? "
-            "List them with: hare list envs",
+            "Unknown environment 'HareBilinaer-v0'. Did you mean 'HareBilinear-v0'? List them with: hare list envs",
         ),
         (
             lambda: hare_gym.make_agent("linucbb"),

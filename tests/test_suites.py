@@ -191,7 +191,6 @@ def test_built_in_suites_can_be_planned_and_leave_out_only_other_modes(name):
 
 def test_the_key_holds_the_versions_of_the_agent_s_libraries(monkeypatch):
     from hare_agents.sb3 import StableBaselines3
-
     from hare_evaluation import spec as module
 
     def key(agent):
