@@ -29,8 +29,8 @@ import time
 import warnings
 
 import numpy as np
-from hare_agents.linucb_disjoint import DisjointLinUCB
 
+from hare_agents.linucb_disjoint import DisjointLinUCB
 from hare_gym.contract import TaskSpec
 
 REPEATS = 11

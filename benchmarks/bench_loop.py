@@ -16,7 +16,6 @@ import statistics
 from time import process_time
 
 from hare_evaluation.runner import Session, make, one_thread, seeds
-
 from hare_gym.registry import make_agent
 
 

@@ -37,7 +37,7 @@ def main():
     actions = [native.action_space.sample() for _ in range(16)]
     figures = []
     for _ in range(REPEATS):
-        # whole blocks of 128 rounds, so that the drawing of randomness is paid for in full
+        # the native form pays for its randomness in full (blocks of 128 rounds); the sync form for none of it
         figures.append(
             [
                 rounds_per_second(lambda t: native.step(actions[t % 16]), 1024, 512),

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import numpy as np
+
 from hare_evaluation.results import Labels
 
 AGENTS = {  # regret per round^exponent, exponent

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+
 from hare_evaluation import cli
 from hare_evaluation.store import Store
 

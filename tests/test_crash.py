@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from hare_evaluation.store import Store
 from test_ray import contents
 from test_store import small_disk
+
+from hare_evaluation.store import Store
 
 HERE = Path(__file__).parent
 RUNS = 8

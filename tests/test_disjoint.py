@@ -4,11 +4,11 @@ import re
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from hare_agents.disjoint import Context, RidgeBank
 from hare_agents.linucb_disjoint import DisjointLinUCB
 from hare_agents.thompson_disjoint import DisjointThompson
-from scipy import stats
-
 from hare_gym import make_agent, make_environment
 from hare_gym.contract import TaskSpec, action_space
 from hare_gym.errors import ActionError, ConfigError, DataError, UnknownNameError

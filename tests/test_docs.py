@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from hare_evaluation import docs
-from hare_evaluation.cli import app
 
 import hare_gym
+from hare_evaluation import docs
+from hare_evaluation.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

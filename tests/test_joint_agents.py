@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from hare_agents.epsilon_greedy import EpsilonGreedy
 from hare_agents.items import best_item, greedy_probabilities, top_items
 from hare_agents.linear import Belief, with_one
@@ -10,7 +11,6 @@ from hare_agents.linucb_hybrid import HybridLinUCB
 from hare_agents.oracle import Oracle
 from hare_agents.random import Random
 from hare_agents.thompson import JointThompson, draw
-
 from hare_gym import make_agent, make_environment
 from hare_gym.contract import Agent, TaskSpec, action_space, nth_observation
 from hare_gym.errors import ConfigError, ContractError, DataError, UnknownNameError

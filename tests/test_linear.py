@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from hare_agents.linear import REFACTOR_EVERY, ArrowRidge, Belief, BilinearModel, Ridge, inverse, with_one
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hare_agents.linear import REFACTOR_EVERY, ArrowRidge, Belief, BilinearModel, Ridge, inverse, with_one
 from hare_gym.errors import DataError
 
 RNG = np.random.default_rng(7)

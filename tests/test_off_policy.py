@@ -6,10 +6,10 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
-from hare_evaluation import off_policy
-from hare_evaluation.off_policy import estimate, estimates_for_run, reward_model
 from obd import obd_folder
 
+from hare_evaluation import off_policy
+from hare_evaluation.off_policy import estimate, estimates_for_run, reward_model
 from hare_gym.envs.replay import LoggedData
 from hare_gym.errors import ConfigError, DataError
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from hare_agents.mabwiser import POLICIES, MABWiser
 from hare_agents.random import Random
 from hare_agents.vw import VowpalWabbit, VowpalWabbitConfig
-
 from hare_gym import TaskSpec, make_environment
 from hare_gym.checks import check_agent
 from hare_gym.errors import ConfigError, DataError, MissingPackageError, UnknownNameError

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
+
 from hare_evaluation.parallel import WorkerError, run_all
 from hare_evaluation.spec import RunSpec
 from hare_evaluation.store import NonDeterminismError, Store
-
 from hare_gym.errors import ConfigError, UnknownNameError
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from _records import LABELS, fail, logged_study, make_record, study
+
 from hare_evaluation import figures, tables
 from hare_evaluation.report import write_report
 from hare_evaluation.results import Labels, Results

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 from _records import AGENTS, LABELS, fail, logged_study, make_record, study
-from hare_evaluation import tables
-from hare_evaluation.results import Labels, Results
 from rich.console import Console
 
+from hare_evaluation import tables
+from hare_evaluation.results import Labels, Results
 from hare_gym.errors import DataError, UnknownNameError
 
 

@@ -15,13 +15,13 @@ import _loop_fakes
 import gymnasium as gym
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from hare_evaluation import runner
 from hare_evaluation.runner import checkpoints, run, seeds
 from hare_evaluation.spec import RunSpec, _source_root, code_fingerprint
 from hare_evaluation.store import canonical_json
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from hare_gym import HareError
 from hare_gym.errors import ConfigError, UnknownNameError
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from hare_agents.random import Random
-from hare_agents.sb3 import PLAYS, StableBaselines3
 from stable_baselines3 import A2C, DQN, PPO, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from hare_agents.random import Random
+from hare_agents.sb3 import PLAYS, StableBaselines3
 from hare_gym import TaskSpec, make_environment
 from hare_gym.checks import check_agent
 from hare_gym.contract import action_space

@@ -2,11 +2,12 @@ import math
 
 import numpy as np
 import pytest
-from hare_evaluation import statistics as S
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats as scipy_stats
+
+from hare_evaluation import statistics as S
 
 finite = st.floats(-1e6, 1e6, allow_nan=False, width=32)
 samples = arrays(np.float64, st.integers(2, 12), elements=finite)

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hare_evaluation.store import NonDeterminismError, Store, StoreError, canonical_json
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hare_evaluation.store import NonDeterminismError, Store, StoreError, canonical_json
 
 
 def record(name: str = "a", **changes) -> dict:

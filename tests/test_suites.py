@@ -4,8 +4,8 @@
 
 import _loop_fakes  # noqa: F401  (registers Odd-v0)
 import pytest
-from hare_evaluation.spec import MAX_SUITE_BYTES, RunSpec, load_suite, parse_suite, suite_names
 
+from hare_evaluation.spec import MAX_SUITE_BYTES, RunSpec, load_suite, parse_suite, suite_names
 from hare_gym.errors import ConfigError, HareError, UnknownNameError
 from hare_gym.registry import agent_names, environment_ids
 

@@ -508,6 +508,7 @@ def _add_outer(A: Array, u: Array, v: Array, scale: float) -> None:
 
 
 def unusable(features: Array, reward: float) -> DataError:
+    """The error for an observation that is not finite: which number is not, and which it is."""
     if not math.isfinite(reward):
         return DataError(f"The reward is {reward}: rewards must be finite numbers.")
     bad = np.flatnonzero(~np.isfinite(features))

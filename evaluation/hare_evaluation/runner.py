@@ -117,7 +117,7 @@ class Session:
         points = checkpoints(task.horizon)
         remaining, asked = iter(points), {*points[::-DIAGNOSTICS_EVERY]}
         checkpoint = next(remaining)
-        # items are hashed a checkpoint at a time; contents at once, since an agent may write its next into the same array
+        # items are hashed a checkpoint at a time; contents at once, for an agent may reuse the array it gave
         items: list[Any] = []
         add_action = self.actions_hash.update
         add_items = task.action_mode == "select" and lanes == 1
