@@ -22,6 +22,7 @@ from hare_gym import portable
 from hare_gym.config import configure
 from hare_gym.contract import ActionMode, TaskSpec, action_space, observation_space
 from hare_gym.environment import Environment, check_mode, content_vector, item_index
+from hare_gym.envs.noise import beta, beta_batch, stream
 from hare_gym.errors import ActionError, ConfigError
 
 Array = NDArray[np.float64]
@@ -34,8 +35,6 @@ _BLOCK = 128
 _CHUNK_VALUES = 16384
 # Worlds whose items are compared at once, for the same reason.
 _BLAS_WORLDS = 64
-# Where mu is 0 or 1 the Beta reward would have a shape of 0.
-_SMALLEST_SHAPE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -109,10 +108,11 @@ class _Worlds:
         raw = {name: np.stack([world[name] for world in drawn], axis=-1) for name in drawn[0]}
         # the constants of v stand inside the matrices: v = A x + B u* + lambda/(1 + lambda) n
         half = 0.5 / (1.0 + self.config.nonlinearity)
-        self.A = half * portable.orthonormal_columns(raw["A"])  # (d, d, W)
-        self.B = half * portable.orthonormal_columns(raw["B"])  # (d, p, W)
-        self.C = self.config.frequency * raw["C"]  # (m, d, W)
-        self.D, self.G, self.b = raw["D"], raw["G"], raw["b"]  # (m, p, W), (d, m, W), (m, W)
+        self.A = portable.align(half * portable.orthonormal_columns(raw["A"]))  # (d, d, W)
+        self.B = portable.align(half * portable.orthonormal_columns(raw["B"]))  # (d, p, W)
+        self.C = portable.align(self.config.frequency * raw["C"])  # (m, d, W)
+        self.D, self.G = portable.align(raw["D"]), portable.align(raw["G"])  # (m, p, W), (d, m, W)
+        self.b = raw["b"]  # (m, W)
         self.original_users = portable.normalise(raw["users"])  # (p, U, W)
         self.centres = portable.normalise(raw["centres"])  # (d, K, W)
         cluster = np.arange(self.config.num_items) % self.config.num_clusters
@@ -146,7 +146,7 @@ class _Worlds:
         """Forgets the rounds drawn so far and puts every user back to their original u*."""
         c = self.config
         # the users' moves have streams of their own, so that no knob shifts the queries or the noise
-        self.rngs, self.move_rngs = ([_stream(int(rng.integers(2**63))) for rng in rngs] for _ in range(2))
+        self.rngs, self.move_rngs = ([stream(int(rng.integers(2**63))) for rng in rngs] for _ in range(2))
         epochs = -(-c.horizon // c.change_every) if c.change_every else 1
         users = self.original_users[:, None]  # (p, epochs, U, W)
         if epochs > 1:
@@ -183,7 +183,7 @@ class _Worlds:
         """A part of the block, ``(numbers a round, L, W)``."""
         width = draws.shape[1] // _BLOCK
         part = draws[:, (start - self._block_start) * width : (end - self._block_start) * width]
-        return np.ascontiguousarray(part.T).reshape(end - start, width, len(draws)).transpose(1, 0, 2)
+        return portable.align(part.T).reshape(end - start, width, len(draws)).transpose(1, 0, 2)
 
     def _compute_chunk(self, start: int, end: int) -> None:
         """Everything about rounds ``start`` to ``end`` that does not depend on the action."""
@@ -305,11 +305,6 @@ class _Worlds:
         self.item_is_better = self.catalogue_oracle > reached
 
 
-def _stream(seed: int | list[int]) -> np.random.Generator:
-    """The quickest of NumPy's generators: drawing is a seventh of a round."""
-    return np.random.Generator(np.random.SFC64(seed))
-
-
 def _rows(table: Array) -> Array:
     """A ``(d, ..., W)`` table as ``(W, R, d)``, so that one look-up reads one cache line."""
     return np.ascontiguousarray(np.moveaxis(table, (0, -1), (-1, 0))).reshape(table.shape[-1], -1, len(table))
@@ -320,73 +315,6 @@ def _at(rows: Array, index: NDArray[np.int64]) -> Array:
     W, R, d = rows.shape
     found = rows.reshape(-1, d).take(index + np.arange(0, W * R, R), axis=0)
     return np.ascontiguousarray(np.moveaxis(found, -1, 0))
-
-
-def _gamma(shape: float, z: list[float], u: list[float], w: float) -> float:
-    """A Gamma(shape, 1) variate from two normals z and uniforms u, w (Marsaglia and Tsang 2000).
-
-    Exact but for variates below 1e-27, which are raised to about that.
-    """
-    small = shape < 1.0
-    d = (shape + 1.0 if small else shape) - 1.0 / 3.0
-    root = math.sqrt(9.0 * d)
-    draws = zip(z, u, strict=True)
-    rng: np.random.Generator | None = None
-    while True:
-        pair = next(draws, None)
-        if pair is None:
-            # both draws were rejected, about one time in a thousand: go on from a stream of the round's own
-            rng = rng or _stream([int(value * 2.0**53) for value in u])
-            pair = (rng.standard_normal(), rng.random())
-        x, uniform = pair
-        v = 1.0 + x / root
-        if v <= 0.0:
-            continue
-        v *= v * v
-        x2 = x * x
-        if uniform < 1.0 - 0.0331 * (x2 * x2):
-            break
-        if portable.log(uniform) < 0.5 * x2 + d * (1.0 - v + portable.log(v)):
-            break
-    g = d * v
-    return g * portable.exp(max(portable.log(w) / shape, -64.0)) if small else g
-
-
-def _beta(mu: float, kappa: float, z: list[float], u: list[float]) -> float:
-    """A Beta(kappa mu, kappa (1 - mu)) variate from four normals and six uniforms."""
-    a = _gamma(max(kappa * mu, _SMALLEST_SHAPE), z[::2], u[:4:2], u[4])
-    b = _gamma(max(kappa * (1.0 - mu), _SMALLEST_SHAPE), z[1::2], u[1:4:2], u[5])
-    return a / (a + b)
-
-
-def _beta_batch(mu: Array, kappa: float, z: Array, u: Array) -> Array:
-    """:func:`_beta` of each world, in few and long array operations: both draws of the loop are judged at once."""
-    W = len(mu)
-    shape = np.maximum(np.concatenate([kappa * mu, kappa * (1.0 - mu)]), _SMALLEST_SHAPE)
-    small = np.flatnonzero(shape < 1.0)
-    d = shape - 1.0 / 3.0
-    d[small] = shape[small] + 1.0 - 1.0 / 3.0
-    x = z[:2].reshape(-1)
-    x2 = x * x
-    uniform = u[:2].reshape(-1)
-    v = 1.0 + x / np.sqrt(9.0 * d)
-    v *= v * v
-    g = d * v
-    unsure = np.flatnonzero(uniform >= 1.0 - 0.0331 * (x2 * x2))
-    n, d_unsure = len(unsure), np.tile(d[unsure], 2)
-    x = np.concatenate([x[unsure], z[2:].reshape(-1)[unsure]])
-    v = 1.0 + x / np.sqrt(9.0 * d_unsure)
-    v *= v * v
-    uniform = np.concatenate([uniform[unsure], u[2:4].reshape(-1)[unsure]])
-    # the logarithm of 1e-300 rejects the draws of a v that is not positive
-    logs = portable.log(np.concatenate([np.maximum(v, 1e-300), uniform, u[4:].reshape(-1)[small]]))
-    accepted = logs[2 * n : 4 * n] < 0.5 * (x * x) + d_unsure * (1.0 - v + logs[: 2 * n])
-    g[unsure] = (d_unsure * v)[np.where(accepted[:n], 0, n) + np.arange(n)]
-    g[small] *= portable.exp(np.maximum(logs[4 * n :] / shape[small], -64.0))
-    reward: Array = g[:W] / (g[:W] + g[W:])
-    for i in np.unique(unsure[~(accepted[:n] | accepted[n:])] % W).tolist():
-        reward[i] = _beta(float(mu[i]), kappa, z[:, i].tolist(), u[:, i].tolist())
-    return reward
 
 
 class HareBilinear(Environment):
@@ -497,7 +425,7 @@ class HareBilinear(Environment):
                 efficacy = float(worlds.efficacy_of(np.array(y)[:, None])[0])
         nearness = portable.dot(y, self._ideals[i])
         expected = worlds.mean_reward(nearness, length2, self._lengths[i], efficacy)
-        reward = _beta(expected, self.config.concentration, self._z[i], self._u[i])
+        reward = beta(expected, self.config.concentration, self._z[i], self._u[i])
         oracle, catalogue = self._oracles[i], self._catalogue_oracles[i]
         info: dict[str, Any] = {
             "expected_reward": expected,
@@ -603,7 +531,7 @@ class HareBilinearVector(gym.vector.VectorEnv[dict[str, Any], Any, Any]):
         y, length2, efficacy = self._judge(actions)
         nearness = portable.dot(y, worlds.ideal[:, i])
         expected = worlds.mean_reward(nearness, length2, worlds.length[i], efficacy)
-        reward = _beta_batch(
+        reward = beta_batch(
             expected, self.config.concentration, worlds.gamma_normals[:, i], worlds.gamma_uniforms[:, i]
         )
         oracle, catalogue = worlds.oracle[i].copy(), worlds.catalogue_oracle[i].copy()
