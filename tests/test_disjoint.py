@@ -186,7 +186,7 @@ def test_thompson_draws_are_those_of_independent_posteriors():
     x = np.append(observation["query"], 1.0)
     means, variances = agent.bank.posterior(x)
     means, deviations = means.copy(), 0.7 * np.sqrt(variances)
-    scaled = (np.array([agent.draw(observation) for _ in range(4000)]) - means) / deviations
+    scaled = (np.array([agent.scores(observation) for _ in range(4000)]) - means) / deviations
     for column in scaled.T:
         assert stats.kstest(column, "norm").pvalue > 1e-4
     correlations = np.corrcoef(scaled.T)[np.triu_indices(5, 1)]

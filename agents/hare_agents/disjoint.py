@@ -1,4 +1,4 @@
-"""What disjoint linear bandits share: a bank of K independent ridge posteriors, and their context.
+"""What disjoint linear bandits share: K independent ridge posteriors, their context, learning and saving.
 
 `RidgeBank` gives exact posteriors in float64. A decision reads about half of what K d x d matrices hold, and less
 while items have been shown less than d/2 times.
@@ -7,18 +7,19 @@ while items have been shown less than d/2 times.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
+from hare_agents.items import Array, best_item, round_pool, top_items
 from hare_agents.linear import REFACTOR_EVERY, take_array, unusable
-from hare_gym.contract import Observation, TaskSpec
+from hare_gym.contract import Action, ActionMode, Agent, Observation, TaskSpec
+from hare_gym.environment import item_index
 from hare_gym.errors import ConfigError, DataError
-
-Array = NDArray[np.float64]
 
 _MAX_BYTES = 8 * 2**30
 
@@ -275,3 +276,84 @@ class Context:
             self._hot = self._user_start + user
             self._x[self._hot] = 1.0
         return self._x
+
+
+class DisjointConfig(Protocol):
+    """The hyperparameters that every disjoint agent has."""
+
+    @property
+    def ridge(self) -> float:
+        """Prior precision of an item's coefficients, lambda."""
+
+    @property
+    def intercept(self) -> bool:
+        """Whether the context has a constant 1."""
+
+    @property
+    def user_features(self) -> bool:
+        """Whether the context has a one-hot of the user, where the task has more than one."""
+
+
+class DisjointAgent(Agent):
+    """An agent with one ridge model of the context for each item. A subclass gives `_scores`.
+
+    Each item of a slate is credited with the slate's reward.
+    """
+
+    modes: ClassVar[frozenset[ActionMode]] = frozenset({"select", "slate"})
+    config: DisjointConfig
+
+    def reset(self, spec: TaskSpec, rng: np.random.Generator) -> None:
+        """Starts from the prior.
+
+        Raises:
+            ConfigError: The models of this task would not fit in memory.
+        """
+        super().reset(spec, rng)
+        self._context = Context(spec, self.config.intercept, self.config.user_features)
+        self.bank = RidgeBank(spec.num_items, self._context.dim, self.config.ridge)
+        self._last_widths: Array | None = None
+
+    @abstractmethod
+    def _scores(self, means: Array, widths: Array) -> Array:
+        """The items' scores from their expected rewards and standard deviations, all ``(num_items,)``."""
+
+    def scores(self, observation: Observation) -> Array:
+        """The score of every item under the agent's rule, ``(num_items,)``."""
+        means, variances = self.bank.posterior(self._context(observation))
+        self._last_widths = np.sqrt(variances, out=variances)
+        return self._scores(means, self._last_widths)
+
+    def act(self, observation: Observation) -> Action:
+        """The item, or the slate of items, with the highest scores."""
+        scores, usable = self.scores(observation), round_pool(self.spec, observation)[1]
+        if self.spec.action_mode == "slate":
+            return top_items(scores, self.spec.slate_size, usable, self.rng)
+        return best_item(scores, usable, self.rng)
+
+    def update(self, observation: Observation, action: Action, reward: float) -> None:
+        """Learns the reward of the item, or of each item of the slate.
+
+        Raises:
+            ActionError: An item that is not in the pool.
+            DataError: A context or reward that is not finite; nothing has been learned then.
+        """
+        x = self._context(observation)
+        items = action.tolist() if self.spec.action_mode == "slate" else (action,)
+        for item in items:
+            self.bank.update(item_index(item, self.spec.num_items), x, reward)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The posteriors."""
+        return self.bank.state()
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Takes back what `state` gave; raises DataError for arrays of another type or task."""
+        self.bank.load_state(state)
+
+    def diagnostics(self) -> dict[str, float]:
+        """The last round's mean width over items, and the share of items ever learned about."""
+        shown = {"items_learned": float(np.count_nonzero(self.bank.counts)) / self.spec.num_items}
+        if self._last_widths is not None:
+            shown["mean_width"] = float(self._last_widths.mean())
+        return shown
