@@ -39,6 +39,11 @@ could have reached (an item for ``select`` and ``slate``, any content for the ot
 reward's parts stand beside them by name. ``observed = False`` marks a round whose reward nobody saw (a logged
 round in which another item was shown): the runner then neither counts it nor calls ``update``."""
 
+SearchSpace: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""What ``hare tune`` may try, by hyperparameter: ``{"type": "float" | "int", "low", "high", "log"}``, both ends
+included and ``log`` optional, or ``{"type": "choice", "values"}``. A dot in the name leads into a mapping:
+``"kwargs.n_steps"`` is the entry ``n_steps`` of the hyperparameter ``kwargs``."""
+
 TEXT_CHARSET = string.printable + "–—‘’“”…•→×°éèêëàâäáçñóôöúüßí"
 """Every character that a text space admits; :func:`sanitise` maps any string into it."""
 
@@ -127,12 +132,14 @@ class Agent(ABC):
 
     Attributes:
         modes: The action modes that the agent can play.
+        search_space: The hyperparameters that ``hare tune`` may choose, and among which values; empty for none.
         libraries: Distributions, by their names on the package index, whose versions decide what the agent does; they
             are part of a run's key.
         privileged: Whether the runner hands the environment itself to :meth:`attach` (an oracle, for tests).
     """
 
     modes: ClassVar[frozenset[ActionMode]] = frozenset({"select"})
+    search_space: ClassVar[SearchSpace] = {}
     libraries: ClassVar[tuple[str, ...]] = ()
     privileged: ClassVar[bool] = False
 

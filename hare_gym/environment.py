@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from hare_gym import portable
 from hare_gym.contract import ActionMode, TaskSpec, action_space, observation_space
 from hare_gym.errors import ActionError, ConfigError, unknown_name
 from hare_gym.rendering import session_image, session_text
@@ -109,7 +110,7 @@ def content_vector(action: Any, dim: int) -> list[float]:
     if action.shape != (dim,):
         raise ActionError(f"A synthesize action must have shape ({dim},), not {action.shape}.")
     y: list[float] = action.tolist()
-    length = math.sqrt(sum(value * value for value in y))
+    length = math.sqrt(portable.dot(y, y))
     if not math.isfinite(length):
         raise ActionError("A synthesize action must be finite; this one holds NaN or infinity.")
     return [value / length for value in y] if length > 1.0 else y

@@ -8,5 +8,6 @@ def register() -> None:
     bilinear = ("hare_gym.envs.bilinear:HareBilinear", "hare_gym.envs.bilinear:HareBilinearVector")
     register_environment("HareBilinear-v0", *bilinear)
     register_environment("HareLinear-v0", *bilinear, kwargs={"nonlinearity": 0.0})
+    register_environment("HareMoods-v0", "hare_gym.envs.moods:HareMoods")
     register_environment("HareClassification-v0", "hare_gym.envs.classification:HareClassification")
     register_environment("HareReplay-v0", "hare_gym.envs.replay:HareReplay")
