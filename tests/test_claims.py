@@ -25,13 +25,13 @@ WORLDS = {
 def test_linucb_s_regret_bends_on_the_linear_world():
     """Log-log slope below 0.6 at T = 10,000, on every one of four seeds."""
     for seed in range(4):
-        record, _ = run(RunSpec("HareLinear-v0", "linucb", "final", seed, {"horizon": 10_000}))
+        record, _ = run(RunSpec("HareLinear-v0", "linucb", "claims", seed, {"horizon": 10_000}))
         assert record["status"] == "ok"
         assert log_log_slope(record["rounds"], record["curves"]["regret"]) < 0.6
 
 
 def test_the_random_agent_s_regret_does_not_bend():
-    record, _ = run(RunSpec("HareLinear-v0", "random", "final", 0, {"horizon": 10_000}))
+    record, _ = run(RunSpec("HareLinear-v0", "random", "claims", 0, {"horizon": 10_000}))
     assert log_log_slope(record["rounds"], record["curves"]["regret"]) == pytest.approx(1.0, abs=0.03)
 
 
@@ -48,9 +48,13 @@ def test_no_agent_beats_the_oracle(world):
         if mode not in agent.modes:
             continue
         for seed in range(2):
-            record, _ = run(RunSpec(env, name, "final", seed, kwargs))
-            assert record["status"] == "ok", record["error"]
+            record, _ = run(RunSpec(env, name, "claims", seed, kwargs))
+            error = record["error"]
+            if error and error["round"] is None and error["type"] == "ConfigError":
+                break  # it says that it cannot play this task
+            assert record["status"] == "ok", error
             steps = np.diff([0.0, *record["curves"]["regret"]])
             assert (steps >= -1e-9 * np.diff([0, *record["rounds"]])).all(), (name, seed)
-        played += 1
+        else:
+            played += 1
     assert played >= 5

@@ -93,7 +93,7 @@ def _agents_page() -> str:
     )
     parts = [
         f"# Agents\n\n{_NOTE}\n"
-        "Each is one file in `agents/hare_agents/`. `hare run --agent NAME --env ID` plays one, and\n"
+        "Each is one file in `agents/hare_agents/`, HARE a folder. `hare run --agent NAME --env ID` plays one, and\n"
         "`--agent-arg KNOB=VALUE` sets a hyperparameter.\n"
     ]
     for name in shipped:
@@ -121,17 +121,21 @@ def _summary(cls: type) -> str:
 
 
 def _config_of(cls: type) -> Any:
-    """The dataclass of the knobs: the one in the class's module whose name ends in Config."""
+    """The dataclass of the knobs: the one of the class's module, or of a package of its own, that ends in Config."""
+    package = cls.__module__.rpartition(".")[0]
+    home = cls.__module__ if package == "hare_agents" or "." not in package else package
     found = [
         value
         for name, value in vars(sys.modules[cls.__module__]).items()
-        if name.endswith("Config") and dataclasses.is_dataclass(value) and value.__module__ == cls.__module__
+        if name.endswith("Config") and dataclasses.is_dataclass(value) and value.__module__.startswith(home)
     ]
     return found[0] if found else None
 
 
 def _knob_table(config: Any, fixed: Mapping[str, Any]) -> str:
-    described = attributes(config.__doc__ or "")
+    described: dict[str, str] = {}
+    for base in reversed(config.__mro__):
+        described |= attributes(base.__doc__ or "")
     rows = [
         f"| `{field.name}` | {_default(field, fixed)} | {_range(field.metadata)} | {described[field.name]} |"
         for field in dataclasses.fields(config)

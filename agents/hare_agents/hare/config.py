@@ -1,0 +1,74 @@
+"""The hyperparameters of HARE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class HAREConfig:
+    """What a user of HARE may set. The defaults were chosen on tuning seeds of ``HareBilinear-v0``.
+
+    Attributes:
+        ridge: Prior precision of the core's shared coefficients, in units of the noise.
+        user_ridge: Prior precision of a user's coefficients, until the population has taught another.
+        population: Whether a new user's prior is learned from the users seen so far.
+        rank: Length of the user factor e_u of the attention heads, r.
+        attention: Whether the attention heads exist; without them HARE is its Bayesian core.
+        user_state: Whether users are told apart. False is for ablations.
+        core: Whether the gate may use the core. False is for ablations.
+        heads: Learned attention heads, M; 0 leaves the core and the Bayesian attention head.
+        hidden: Hidden units of a learned head.
+        learning_rate: Adam's step at the start; it falls as 1 / (1 + t / 4000).
+        weight_decay: Decoupled decay of the learned heads' weights.
+        batch: Remembered rounds in one gradient step.
+        train_every: Rounds between trainings of the learned heads.
+        steps: Gradient steps in one training.
+        warmup: Rounds before attention is first fitted.
+        memory: Rounds remembered for fitting attention; the core forgets nothing and needs none of them.
+        clusters: Knowledge clusters over the pool (at most one per item).
+        cluster_values: Whether clusters have values v_j of their own, which no feature of an item tells.
+        alpha: Weight of the clusters' uncertainty U_j in every head's scores, alpha_0.
+        schedule: ``fixed``; ``sqrt`` for alpha_0 / sqrt(t); ``learned`` by meta-gradient, one alpha per head.
+        posterior_bonus: Standard deviations of the core's posterior added to an item's score.
+        covariance_every: Rounds between updates of the clusters' Sigma_j.
+        choice: ``argmax``; ``sample`` from the attention; ``thompson``: argmax under a draw from the posterior.
+        temperature: Reward units that change an attention logit by one.
+        tempered: Whether attention is flattened by the posterior's variance (``sample`` and blends).
+        posterior_scale: Standard deviation of the noise that ``thompson`` and tempering assume.
+        synthesis: ``optimum`` (the mixed heads' own best content), ``blend`` (A V); ``normalised`` (a blend,
+            centred and of length one); ``decoded`` (W_V of a blend).
+        synthesis_noise: Length of the random step that synthesized content takes to explore; it falls as
+            1 / sqrt(1 + t / 500).
+        candidates: Items that get exact attention; a larger pool is searched by clusters first.
+    """
+
+    ridge: float = field(default=1.0, metadata={"above": 0})
+    user_ridge: float = field(default=1.0, metadata={"above": 0})
+    population: bool = True
+    rank: int = field(default=4, metadata={"low": 1})
+    attention: bool = True
+    user_state: bool = True
+    core: bool = True
+    heads: int = field(default=2, metadata={"low": 0})
+    hidden: int = field(default=32, metadata={"low": 1})
+    learning_rate: float = field(default=0.035, metadata={"above": 0})
+    weight_decay: float = field(default=0.1, metadata={"low": 0})
+    batch: int = field(default=128, metadata={"low": 1})
+    train_every: int = field(default=64, metadata={"low": 1})
+    steps: int = field(default=8, metadata={"low": 1})
+    warmup: int = field(default=300, metadata={"low": 32})
+    memory: int = field(default=16_384, metadata={"low": 256})
+    clusters: int = field(default=16, metadata={"low": 1})
+    cluster_values: bool = True
+    alpha: float = field(default=0.0, metadata={"low": 0})
+    schedule: str = field(default="fixed", metadata={"choices": ("fixed", "sqrt", "learned")})
+    posterior_bonus: float = field(default=0.3, metadata={"low": 0})
+    covariance_every: int = field(default=1, metadata={"low": 1})
+    choice: str = field(default="argmax", metadata={"choices": ("argmax", "sample", "thompson")})
+    temperature: float = field(default=0.05, metadata={"above": 0})
+    tempered: bool = True
+    posterior_scale: float = field(default=0.15, metadata={"low": 0})
+    synthesis: str = field(default="optimum", metadata={"choices": ("optimum", "blend", "normalised", "decoded")})
+    synthesis_noise: float = field(default=0.2, metadata={"low": 0})
+    candidates: int = field(default=4096, metadata={"low": 1})

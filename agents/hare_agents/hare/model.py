@@ -1,0 +1,566 @@
+"""HARE itself, without the gym: Bayesian user states, attention heads, a gate, and a knowledge pool."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hare_agents.hare.attention import attention, entropy
+from hare_agents.hare.bayesian_head import BayesianHead
+from hare_agents.hare.config import HAREConfig
+from hare_agents.hare.gate import Gate
+from hare_agents.hare.knowledge import Indices, KnowledgePool
+from hare_agents.hare.learned_heads import LearnedHeads
+from hare_agents.hare.replay import Replay
+from hare_agents.hare.synthesis import Decoder, explore, unit
+from hare_agents.hare.user_state import CoreModel
+from hare_agents.items import Mask, best_item, greedy_probabilities, top_items
+from hare_agents.linear import Array, Belief, take_array
+from hare_agents.thompson import draw
+from hare_gym.config import configure
+from hare_gym.errors import ActionError, DataError
+
+OWNER = "agent 'hare'"
+FORMAT = 1
+
+# Gradient steps before a learned head may be believed.
+_FIRST_STEPS = 20
+# Step of the meta-gradient of alpha, and the share of the baseline that a round renews.
+_META_STEP = 0.02
+_SYNTHESIS_HALF = 500.0
+_CLIMB = 6
+_NO_USER = 0
+
+
+@dataclass(slots=True)
+class Round:
+    """What the heads make of one query of one user.
+
+    Attributes:
+        key: User, query and the number of rounds learned when it was made.
+        x: The query, ``(q,)``.
+        user: Whose it is.
+        belief: The core's.
+        q_0: The Bayesian head's query, ``(d,)``.
+        parts: What q_0 is made of, ``(1 + r, d)``.
+        Q: The learned heads' queries, ``(M, d)``.
+    """
+
+    key: tuple[int, bytes, int]
+    x: Array
+    user: int
+    belief: Belief
+    q_0: Array
+    parts: Array
+    Q: Array
+
+
+class HARE:
+    """Hybrid Attention-Reinforced Exploration over a pool of items, for any number of users.
+
+    ::
+
+        hare = HARE(pool)                       # (N, d) item vectors, any query of the same length
+        item = hare.act(query, user)
+        hare.update(query, user, item, reward)  # a reward in [0, 1], at once or later
+        hare.save("hare.npz")
+        hare = HARE.load("hare.npz")
+
+    A round, for query x and user u, with the heads' queries q_h and the gate's weights w_h::
+
+        core      r_0(y) = N([1; y]ᵀm, sigma² [1; y]ᵀV[1; y])     exact Bayesian; u_t = theta_u and Sigma_u
+        Bayesian  r_1(y) = c + q_1·y,     q_1 = W_Q ([1, x] ⊗ [1, e_u])
+        learned   r_h(y) = link(q_h·W_K y / |q_h|),   q_h = gamma q_1 + residual(x, e_u)
+        v_j       = mean of the cluster's r - sum_h w_h r_h(y), of late and shrunk
+        U_j       = √(q̂ᵀ Sigma_j⁻¹ q̂) for the item's cluster j
+        score(y)  = sum_h w_h (r_h(y) + alpha_h U_j) + v_j + beta √([1; y]ᵀV[1; y])
+        A         = softmax(score / tau / √(1 + π/8 variance / tau²)), the variance being the items' mean
+
+    and it shows argmax score, or draws from A, or synthesizes. All calls take a lock, so that threads may share one.
+
+    Memory per user: 8 (2d(d + k + 1) + d² + r² + r) bytes with k = 1 + (q + 1)d, see `bytes_per_user`; none for
+    users never seen.
+
+    Args:
+        pool: Item vectors, ``(N, d)``; item k has the id k.
+        query_dim: Length of queries; d by default.
+        seed: Of its randomness: an int or a Generator.
+        knobs: See `HAREConfig`.
+
+    Raises:
+        UnknownNameError: A knob that does not exist.
+        ConfigError: A knob out of range.
+        DataError: A pool that is not a finite matrix.
+    """
+
+    def __init__(
+        self, pool: Array, query_dim: int | None = None, seed: int | np.random.Generator = 0, **knobs: Any
+    ) -> None:
+        self.config: HAREConfig = configure(HAREConfig, knobs, OWNER)
+        c = self.config
+        self.rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
+        self.pool = KnowledgePool(pool, c.clusters, c.candidates, self.rng)
+        d = self.content_dim = self.pool.dim
+        q = self.query_dim = d if query_dim is None else query_dim
+        self._query_shape = (q,)
+        self.core = CoreModel(q, d, c.ridge, c.user_ridge)
+        self.bayesian = BayesianHead(q, d, c.rank, c.ridge, c.warmup)
+        self.learned = LearnedHeads(q, d, c.rank, c.hidden, c.heads if c.attention else 0, self.rng)
+        self.replay = Replay(q, d, c.memory)
+        self.gate = Gate(2 + self.learned.count)
+        self.decoder = Decoder(d)
+        self.alpha: Array = np.full(len(self.gate.w), c.alpha)
+        self._explores = c.alpha > 0.0 or c.schedule == "learned"
+        self._admit()
+        self.t = 0
+        self._next_prior = 64
+        self._round: Round | None = None
+        self._shown: tuple[Array, Array, Belief] | None = None
+        self._meta: Array | None = None
+        self._pair: tuple[Array, Array] | None = None
+        self._last_user: int | None = None
+        self._lock = RLock()
+
+    # -- a round ---------------------------------------------------------------------------------------------
+
+    def act(self, query: Array, user: int) -> int:
+        """The id of the item to show.
+
+        Args:
+            query: ``(query_dim,)``.
+            user: Any integer; a new one starts from the population's prior.
+
+        Raises:
+            DataError: The query is not finite or not of its length.
+        """
+        with self._lock:
+            return int(self.choose(self.prepare(query, user)))
+
+    def act_slate(self, query: Array, user: int, size: int) -> NDArray[np.int64]:
+        """The ids of the ``size`` items to show, best first; raises as `act` does."""
+        with self._lock:
+            return np.asarray(self.choose(self.prepare(query, user), size), dtype=np.int64)
+
+    def choose(
+        self, round: Round, slate: int | None = None, items: Array | None = None, usable: Mask | None = None
+    ) -> Any:
+        """Chooses among the pool, or among ``items`` of which ``usable`` can be used."""
+        ids, Y, clusters, usable = self._look(round, items, usable)
+        scores = self._scores(round, Y, clusters)
+        if self.config.choice == "sample" and slate is None:
+            A = self._attention(round, scores, Y, usable)
+            chosen: Any = int(self.rng.choice(len(A), p=A))
+        elif slate is None:
+            chosen = best_item(scores, usable, self.rng)
+        else:
+            chosen = top_items(scores, slate, usable, self.rng)
+        if self.config.schedule == "learned" and slate is None:
+            self._meta = self._meta_gradient(round, scores, Y, clusters, usable, chosen)
+        kept = slice(None) if usable is None else usable
+        self._shown = scores[kept], Y[kept], round.belief
+        return chosen if ids is None else ids[chosen]
+
+    def synthesize(self, query: Array, user: int) -> Array:
+        """New content for this user and query, ``(d,)``, of length at most one; raises as `act` does."""
+        with self._lock:
+            return self.compose(self.prepare(query, user))
+
+    def compose(self, round: Round, items: Array | None = None, usable: Mask | None = None) -> Array:
+        """As `synthesize`, over the pool or over ``items`` of which ``usable`` can be used."""
+        _, Y, clusters, usable = self._look(round, items, usable)
+        if usable is not None:
+            Y, clusters = Y[usable], clusters[usable]
+        scores = self._scores(round, Y, clusters)
+        self._shown = scores, Y, round.belief
+        kind = self.config.synthesis
+        z = None if kind == "optimum" else self._attention(round, scores, Y, None) @ Y
+        if kind == "blend":
+            return np.asarray(z)
+        y = unit(z - Y.mean(axis=0)) if kind == "normalised" else self._optimum(round, Y[int(scores.argmax())])
+        if kind == "decoded":
+            assert z is not None
+            self._pair, y = (z, y), self.decoder(z)
+        step = self.config.synthesis_noise / (1.0 + self.t / _SYNTHESIS_HALF) ** 0.5
+        return explore(y, step, self.rng) if step else y
+
+    def _optimum(self, round: Round, y: Array) -> Array:
+        """The best content on the sphere by the items' own score, U_j aside: y ← the direction of its gradient at y.
+
+        The score is the mixture plus the core's bonus. Where all of it is convex (linear heads, the bonus), no step
+        lowers it, see `hare_agents.linucb.most_optimistic`; the link is not, so this is a climb of a few steps.
+        """
+        w, M, bonus = self.gate.w, self.learned.count, self.config.posterior_bonus
+        V = round.belief.V
+        fixed = w[0] * round.belief.m[1:] + w[1] * round.q_0
+        for _ in range(_CLIMB):
+            gradient = fixed
+            if M:
+                gradient = gradient + (w[2:] * self.learned.slope((round.Q @ y)[:, None])[:, 0]) @ round.Q
+            if bonus:
+                Vy = V[1:, 1:] @ y + V[0, 1:]
+                width = float(np.sqrt(max(y @ Vy + V[0, 1:] @ y + V[0, 0], 1e-300)))
+                gradient = gradient + (bonus / width) * Vy
+            y = unit(gradient)
+        return y
+
+    def update(self, query: Array, user: int, action: Any, reward: float) -> None:
+        """Learns the reward of what was shown.
+
+        Args:
+            query: As given to `act`.
+            user: As given to `act`.
+            action: The item's id; or the content itself, ``(d,)``, where it was synthesized.
+            reward: In [0, 1].
+
+        Raises:
+            ActionError: There never was such an item, or content of another length.
+            DataError: Not finite; nothing has been learned then.
+        """
+        with self._lock:
+            if isinstance(action, np.ndarray) and action.ndim == 1 and np.issubdtype(action.dtype, np.floating):
+                y, cluster = np.asarray(action, dtype=np.float64), None
+            else:
+                y, cluster = self.pool[int(action)], int(self.pool.cluster[int(action)])
+            self.learn(self.prepare(query, user), y, cluster, reward)
+
+    def learn(self, round: Round, y: Array, cluster: int | None, reward: float) -> None:
+        """Learns one round: ``y`` of ``cluster`` (None: the nearest) earned ``reward``."""
+        if y.shape != (self.content_dim,):
+            raise ActionError(f"Content must have shape ({self.content_dim},), not {y.shape}.")
+        errors = reward - self._expected_of(round, y)
+        surprise = float(self.gate.w @ errors)
+        # this raises for what is not finite; nothing has been learned before
+        self.core.update(round.x, round.user, y, reward)
+        self.t += 1
+        if self._meta is not None:
+            self.alpha = np.maximum(self.alpha + _META_STEP * surprise * self._meta, 0.0)
+        if self._pair is not None:
+            self.decoder.update(*self._pair)
+        self._meta = self._pair = None
+        self.gate.update(errors, self._ready, self._allowed)
+        if self.config.attention:
+            self._learn_attention(round, y, reward)
+        if cluster is None:
+            cluster = int(self.pool.clusters.assign(y[None])[0])
+        if self.config.cluster_values:
+            self.pool.clusters.earned(cluster, surprise)
+        if self._explores and self.t % self.config.covariance_every == 0:
+            self.pool.clusters.shown(cluster, self._direction(round))
+        if self.config.population and self.t == self._next_prior:
+            self.core.posterior.learn_prior(float(self.gate.C[0, 0]))
+            self._next_prior = self.t + max(64, self.t // 4)
+
+    def _learn_attention(self, round: Round, y: Array, reward: float) -> None:
+        c, head, heads, replay = self.config, self.bayesian, self.learned, self.replay
+        # slot 0 is everybody's where users are not told apart: its factor stays zero
+        slot = self.core.posterior.slot(round.user) if c.user_state else 0
+        replay.add(round.x, y, reward, slot)
+        if slot:
+            head.update(slot, round.parts, y, reward)
+        if head.learn(replay, self._states):
+            self._admit()
+            last = replay.since(replay.total - 256)
+            q = head.queries(replay.x[last], head.E[replay.slot[last]])
+            heads.scale = 1.0 / max(float(np.sqrt(np.vecdot(q, q).mean())), 1e-9)
+        if head.ready and heads.count and self.t % c.train_every == 0:
+            # several steps in a row find their code and data in the processor's caches
+            for _ in range(c.steps):
+                i = self.rng.integers(0, len(replay), (heads.count, c.batch))
+                X, E = replay.x[i], head.E[replay.slot[i]]
+                batch = X, E, head.queries(X, E), replay.y[i], replay.r[i]
+                heads.train(batch, c.learning_rate, c.weight_decay, self.t)
+            self._admit()
+
+    def _states(self) -> Array:
+        """u_t of every user by slot, ``(slots, d)``; slot 0 is zero."""
+        posterior = self.core.posterior
+        return np.stack([np.zeros(self.content_dim), *(posterior.mean(user) for user in posterior.groups)])
+
+    def _meta_gradient(
+        self, round: Round, scores: Array, Y: Array, clusters: Indices, usable: Mask | None, chosen: int
+    ) -> Array:
+        """∂ ln A(chosen) / ∂ alpha_h, ``(2 + M,)``: alpha grows while the uncertain surprise more than A's mean."""
+        U = self.pool.clusters.uncertainty(self._direction(round))[clusters]
+        A = self._attention(round, scores, Y, usable)
+        return self.gate.w * float(U[chosen] - A @ U)
+
+    # -- what a round is made of -----------------------------------------------------------------------------
+
+    def prepare(self, query: Array, user: int) -> Round:
+        """What the heads make of a query; kept until something is learned. Raises as `act` does."""
+        x = np.asarray(query, dtype=np.float64)
+        if x.shape != self._query_shape:
+            raise DataError(f"The query must have shape ({self.query_dim},), not {x.shape}.")
+        user = int(user) if self.config.user_state else _NO_USER
+        key = (user, x.tobytes(), self.t)
+        self._last_user = user
+        if self._round is not None and self._round.key == key:
+            return self._round
+        belief = self.core.belief(x, user)
+        slot = self.core.posterior.slot(user)
+        head = self.bayesian
+        q_0, parts = head.query(x, slot)
+        Q = self.learned.queries(x, head._e1[1:], q_0) if self.learned.count else q_0[None, :][:0]
+        self._round = Round(key, x.copy(), user, belief, q_0, parts, Q)
+        return self._round
+
+    def _look(
+        self, round: Round, items: Array | None, usable: Mask | None
+    ) -> tuple[Indices | None, Array, Indices, Mask | None]:
+        """The items to attend to: ids (None: their places), vectors, clusters, and which can be used."""
+        if items is not None:
+            return None, items, self.pool.clusters.assign(items), usable
+        if self.pool.searched and usable is None:
+            ids, Y = self.pool.candidates(self._directions(round))
+            return ids, Y, self.pool.cluster[ids], None
+        Y, present = self.pool.all_items()
+        if usable is not None and present is not None:
+            present = present & usable
+        return None, Y, self.pool.cluster, present if usable is None or present is not None else usable
+
+    def _directions(self, round: Round) -> Array:
+        """The directions in which the heads that have weight look, ``(h, d)``."""
+        queries = [round.belief.m[1:], round.q_0, *round.Q]
+        return np.stack([q for q, w in zip(queries, self.gate.w.tolist(), strict=True) if w > 0.0])
+
+    def _direction(self, round: Round) -> Array:
+        """q̂: the mixture's query, of length one."""
+        w = self.gate.w
+        q = w[0] * unit(round.belief.m[1:]) + w[1] * unit(round.q_0)
+        for w_h, q_h in zip(w[2:].tolist(), round.Q, strict=True):
+            q += w_h * unit(q_h)
+        return unit(q)
+
+    def _admit(self) -> None:
+        """Notes which heads have learned something, and so may have weight."""
+        self._ready: Mask = np.ones(len(self.gate.w), dtype=np.bool_)
+        self._ready[1] = self.bayesian.ready
+        self._ready[2:] = self.learned.steps >= _FIRST_STEPS
+        self._allowed = self._ready.copy()
+        self._allowed[0] = self.config.core or not self._ready[1]
+
+    def _expected_of(self, round: Round, y: Array) -> Array:
+        """Every head's expected reward of one content, ``(2 + M,)``."""
+        m = round.belief.m
+        expected = np.empty(len(self.gate.w))
+        expected[0] = m[0] + m[1:] @ y
+        expected[1] = self.bayesian.c + round.q_0 @ y
+        if self.learned.count:
+            expected[2:] = self.learned.link((round.Q @ y)[:, None])[:, 0]
+        return expected
+
+    def _expected(self, round: Round, Y: Array) -> Array:
+        """The gate's mixture of the heads' expected rewards, ``(N,)``: what is linear in y in one product."""
+        w, m = self.gate.w, round.belief.m
+        expected = Y @ (w[0] * m[1:] + w[1] * round.q_0)
+        expected += w[0] * m[0] + w[1] * self.bayesian.c
+        if self.learned.count and w[2:].any():
+            expected += w[2:] @ self.learned.link(round.Q @ Y.T)
+        return np.asarray(expected)
+
+    def _scores(self, round: Round, Y: Array, clusters: Indices) -> Array:
+        c, belief = self.config, round.belief
+        scores = self._expected(round, Y)
+        if c.choice == "thompson":
+            drawn = draw(belief, c.posterior_scale, self.rng).m - belief.m
+            scores += drawn[0] + Y @ drawn[1:]
+        elif c.posterior_bonus:
+            scores += c.posterior_bonus * np.sqrt(_variance(belief, Y))
+        if c.cluster_values and self.pool.clusters.gain > 0.0:
+            scores += self.pool.clusters.values[clusters]
+        alpha = self._alpha() @ self.gate.w
+        if alpha:
+            scores += alpha * self.pool.clusters.uncertainty(self._direction(round))[clusters]
+        return scores
+
+    def _alpha(self) -> Array:
+        """alpha_h, ``(2 + M,)``."""
+        return self.alpha / (1.0 + self.t) ** 0.5 if self.config.schedule == "sqrt" else self.alpha
+
+    def _attention(self, round: Round, scores: Array, Y: Array, usable: Mask | None) -> Array:
+        c = self.config
+        logits = scores / c.temperature
+        if usable is not None:
+            logits = np.where(usable, logits, -np.inf)
+        return attention(logits, self._logit_variance(round.belief, Y) if c.tempered else 0.0)
+
+    def _logit_variance(self, belief: Belief, Y: Array) -> float:
+        """The core's posterior variance of a logit, its mean over the items."""
+        return float(_variance(belief, Y).mean()) * (self.config.posterior_scale / self.config.temperature) ** 2
+
+    # -- what it can tell ------------------------------------------------------------------------------------
+
+    def attention_weights(self, query: Array, user: int) -> tuple[Indices, Array]:
+        """The attention of one user's query: the ids of the items attended to, and their weights, ``(n,)`` both."""
+        with self._lock:
+            round = self.prepare(query, user)
+            ids, Y, _, usable = self._look(round, None, None)
+            A = self._attention(round, self._expected(round, Y), Y, usable)
+            return (np.arange(len(A)) if ids is None else ids), A
+
+    def probabilities(self, query: Array, user: int, usable: Mask | None = None) -> Array | None:
+        """The chance of each row of the pool under `act`; None for ``thompson`` and for searched pools."""
+        with self._lock:
+            if self.config.choice == "thompson" or self.pool.searched:
+                return None
+            round = self.prepare(query, user)
+            _, Y, clusters, usable = self._look(round, None, usable)
+            scores = self._scores(round, Y, clusters)
+            if self.config.choice == "argmax":
+                return greedy_probabilities(scores, usable)
+            return self._attention(round, scores, Y, usable)
+
+    def user_state(self, user: int) -> tuple[Array, Array]:
+        """u_t and Sigma_u (for unit noise) of a user, ``(d,)`` and ``(d, d)``."""
+        with self._lock:
+            posterior = self.core.posterior
+            return posterior.mean(user), posterior.covariance(user)
+
+    @property
+    def bytes_per_user(self) -> int:
+        """Memory that a user takes once seen."""
+        d, k, r = self.content_dim, self.core.posterior.shared_dim, self.config.rank
+        numbers: int = 2 * d * (d + k + 1) + d * d + r * r + r
+        return 8 * numbers
+
+    def diagnostics(self) -> dict[str, float]:
+        """Of the last round: attention entropy, plug-in and tempered (nats); tr and ln det of the user's Sigma_u; the
+        gate's weights (``gate_core``, ``gate_bayesian``, ``gate_learned``); the mean alpha.
+        """
+        with self._lock:
+            w = self.gate.w
+            told = {
+                "gate_core": float(w[0]),
+                "gate_bayesian": float(w[1]),
+                "gate_learned": float(w[2:].sum()),
+                "alpha": float(self._alpha() @ w),
+            }
+            if self._last_user is not None:
+                Sigma = self.core.posterior.covariance(self._last_user)
+                told["user_trace"] = float(np.trace(Sigma))
+                told["user_logdet"] = float(np.linalg.slogdet(Sigma)[1])
+            if self._shown is not None:
+                scores, Y, belief = self._shown
+                logits = scores / self.config.temperature
+                told["attention_entropy"] = entropy(attention(logits))
+                told["attention_entropy_tempered"] = entropy(attention(logits, self._logit_variance(belief, Y)))
+            return told
+
+    # -- items come and go, the state is kept ------------------------------------------------------------------
+
+    def add_items(self, items: Array) -> Indices:
+        """Takes new items into the pool, ``(n, d)``; returns their ids, ``(n,)``."""
+        with self._lock:
+            return self.pool.add(items)
+
+    def remove_items(self, ids: Indices | list[int]) -> None:
+        """Lets items leave the pool; their ids are not given again. Rewards that come late are still learned."""
+        with self._lock:
+            self.pool.remove(np.asarray(ids))
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "core": self.core,
+            "bayesian": self.bayesian,
+            "learned": self.learned,
+            "replay": self.replay,
+            "gate": self.gate,
+            "decoder": self.decoder,
+            "pool": self.pool,
+        }
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything learned, and the pool, as arrays by name."""
+        with self._lock:
+            arrays = {
+                f"{part}.{name}": value
+                for part, owner in self._parts().items()
+                for name, value in owner.state().items()
+            }
+            arrays["alpha"] = self.alpha.copy()
+            arrays["counts"] = np.array([self.t, self._next_prior], dtype=np.int64)
+            return arrays
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Takes back what `state` gave.
+
+        Raises:
+            DataError: An array is missing, or is of another task or configuration.
+        """
+        with self._lock:
+            for part, owner in self._parts().items():
+                own = {name[len(part) + 1 :]: state[name] for name in state if name.startswith(part + ".")}
+                try:
+                    owner.load_state(own)
+                except KeyError as error:
+                    raise DataError(
+                        f"The state has no array '{part}.{error.args[0]}': it was saved by another agent or version."
+                    ) from error
+            self.alpha = take_array(state, "alpha", self.alpha.shape)
+            self.t, self._next_prior = take_array(state, "counts", (2,), np.int64).tolist()
+            self._round = self._shown = self._meta = self._pair = None
+            self._admit()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes everything to one npz file, all or nothing; no pickle is in it."""
+        with self._lock:
+            arrays = self.state()
+            about = {
+                "format": FORMAT,
+                "config": asdict(self.config),
+                "query_dim": self.query_dim,
+                "rng": self.rng.bit_generator.state,
+            }
+        arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> HARE:
+        """Reads what `save` wrote, and goes on exactly as the saved one would have.
+
+        Raises:
+            DataError: The file was not written by `save`.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            about = json.loads(arrays.pop("about").tobytes())
+            pool = arrays["pool.items"]
+        except (ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(f"{os.fspath(path)!r} is no file that HARE.save wrote: {error}.") from error
+        if about["format"] != FORMAT:
+            raise DataError(f"{os.fspath(path)!r} has format {about['format']}; this version reads {FORMAT}.")
+        rng = np.random.Generator(np.random.PCG64())
+        # clusters come from the file; one item is enough to begin with
+        hare = cls(pool[:1], about["query_dim"], rng, **about["config"])
+        hare.load_state(arrays)
+        rng.bit_generator.state = about["rng"]
+        return hare
+
+
+def _variance(belief: Belief, Y: Array) -> Array:
+    """[1; y]ᵀV[1; y] for each content, ``(N,)``, without the ones."""
+    V = belief.V
+    YV = Y @ V[1:, 1:]
+    YV += 2.0 * V[0, 1:]
+    variance = np.vecdot(YV, Y)
+    variance += V[0, 0]
+    return np.asarray(np.maximum(variance, 0.0, out=variance))

@@ -1,0 +1,93 @@
+"""The Bayesian state of every user: u_t and Sigma_u, exactly, with a prior that the population teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hare_agents.linear import Array, ArrowRidge, BilinearModel, inverse
+from hare_gym.errors import DataError
+
+# Users whose states teach the prior: the latest, so that learning it costs the same in any population.
+_TEACHERS = 512
+# The prior given by hand counts as much as this many users.
+_PRIOR_USERS = 10.0
+
+
+class PopulationRidge(ArrowRidge):
+    """`ArrowRidge` whose new groups begin with a learned prior covariance.
+
+    The population's mean is in the shared coefficients already: a user's block is a deviation from it. What is
+    learned here is the deviations' covariance, by one step of expectation maximisation at a time (Gelman et al.,
+    "Bayesian Data Analysis", chapter 15): ``C = mean over users of (theta_u theta_uᵀ / noise + Sigma_uu)``,
+    shrunk to the given prior. A user keeps the prior of the day they came. So all states together are exactly the
+    batch ridge regression whose penalty on user u's block is the precision that `prior_of` tells.
+    """
+
+    def _allocate(self, capacity: int) -> None:
+        super()._allocate(capacity)
+        p = self.private_dim
+        self._prior: Array = np.tile(np.eye(p) * self._private_ridge, (capacity, 1, 1))
+
+    def _new_slot(self, group: int) -> int:
+        old = self._prior
+        slot = super()._new_slot(group)
+        if old is not self._prior:
+            self._prior[:slot] = old[:slot]
+        self._prior[slot] = self._A_u[slot] = self._prior[0]
+        self.A_u_inv[slot] = self.A_u_inv[0]
+        return slot
+
+    def prior_of(self, group: int) -> Array:
+        """The prior precision of a group's block, ``(p, p)``; of one never seen, what it would begin with."""
+        return np.array(self._prior[self.slot(group)])
+
+    def learn_prior(self, noise: float) -> None:
+        """Renews the prior of the groups to come, from those seen.
+
+        Args:
+            noise: The variance of the reward's noise.
+        """
+        teachers = self.groups[-_TEACHERS:]
+        if not teachers:
+            return
+        theta = np.stack([self.mean(group) for group in teachers])
+        Sigma = np.stack([self.covariance(group) for group in teachers])
+        C = theta.T @ theta / noise + Sigma.sum(axis=0)
+        C += _PRIOR_USERS * np.eye(self.private_dim) / self._private_ridge
+        C /= _PRIOR_USERS + len(teachers)
+        self._set_prior(inverse(C))
+
+    def _set_prior(self, precision: Array) -> None:
+        self._prior[0] = self._A_u[0] = precision
+        self.A_u_inv[0] = inverse(precision)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The posterior and every group's prior."""
+        return {**super().state(), "prior": self._prior[: len(self._counts)].copy()}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Takes back what `state` gave; raises DataError as `ArrowRidge.load_state` does."""
+        shape = (len(state["groups"]) + 1 if "groups" in state else 0, self.private_dim, self.private_dim)
+        prior = np.asarray(state.get("prior"))
+        if prior.dtype != np.float64 or prior.shape != shape or not np.isfinite(prior).all():
+            raise DataError(f"State array 'prior' must be finite float64 of shape {shape}: it is of another agent.")
+        super().load_state({name: value for name, value in state.items() if name != "prior"})
+        self._prior[: len(prior)] = prior
+        self._set_prior(prior[0])
+
+
+class CoreModel(BilinearModel):
+    """The core: joint linear regression on [1, y, x⊗y, user⊗y], with `PopulationRidge` underneath.
+
+    theta_user is the user's state u_t, its posterior block Sigma_u.
+    """
+
+    posterior: PopulationRidge
+
+    def __init__(self, query_dim: int, content_dim: int, ridge: float, user_ridge: float) -> None:
+        super().__init__(query_dim, content_dim, ridge, user_ridge)
+        self.posterior = PopulationRidge(self.posterior.shared_dim, content_dim, ridge, user_ridge)

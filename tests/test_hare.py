@@ -1,0 +1,648 @@
+"""HARE: exact user states, gradients, the gate, search, saving, and that attention earns its place."""
+
+import copy
+import threading
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import hare_gym  # noqa: F401
+from hare_agents.hare import HARE, HAREAgent
+from hare_agents.hare.attention import attention, entropy
+from hare_agents.hare.bayesian_head import BayesianHead
+from hare_agents.hare.gate import Gate
+from hare_agents.hare.knowledge import Clusters, KnowledgePool
+from hare_agents.hare.learned_heads import LearnedHeads
+from hare_agents.hare.replay import Replay
+from hare_agents.hare.synthesis import Decoder, explore, unit
+from hare_agents.hare.user_state import CoreModel, PopulationRidge
+from hare_gym.checks import check_agent
+from hare_gym.errors import ActionError, ConfigError, DataError, UnknownNameError
+
+QUICK = {"warmup": 40, "train_every": 8, "steps": 2}
+
+
+def sphere(rng, *shape):
+    y = rng.standard_normal(shape)
+    return y / np.linalg.norm(y, axis=-1, keepdims=True)
+
+
+def small_pool(n=12, d=4, seed=0):
+    return sphere(np.random.default_rng(seed), n, d)
+
+
+def taught(rounds=120, pool=None, seed=0, **knobs):
+    """A HARE after some rounds in which the reward falls with the distance to the query."""
+    hare = HARE(small_pool() if pool is None else pool, seed=seed, **{**QUICK, **knobs})
+    rng = np.random.default_rng(seed + 1)
+    for t in range(rounds):
+        x = sphere(rng, hare.content_dim)
+        item = hare.act(x, t % 5)
+        hare.update(x, t % 5, item, float(0.5 + 0.4 * hare.pool[item] @ x))
+    return hare
+
+
+def play(agent, env_id="HareBilinear-v0", seed=0, action_mode="select", **knobs):
+    env = gym.make(env_id, action_mode=action_mode, disable_env_checker=True, **knobs).unwrapped
+    observation, _ = env.reset(seed=seed)
+    agent.reset(env.task, np.random.default_rng(seed))
+    regrets = []
+    done = False
+    while not done:
+        action = agent.act(observation)
+        following, reward, _, done, info = env.step(action)
+        agent.update(observation, action, reward)
+        observation = following
+        regrets.append(info["regret"])
+    return np.array(regrets)
+
+
+class TestUserState:
+    def test_states_are_batch_ridge_after_10_000_updates(self):
+        q, d, users = 3, 4, 7
+        rng = np.random.default_rng(0)
+        model = CoreModel(q, d, ridge=0.7, user_ridge=1.3)
+        k = 1 + (q + 1) * d
+        A, b = np.zeros((k + users * d, k + users * d)), np.zeros(k + users * d)
+        A[:k, :k] = 0.7 * np.eye(k)
+        for t in range(10_000):
+            x, y, r = sphere(rng, q), sphere(rng, d), float(rng.random())
+            # users come one after the other, so that they meet different priors
+            user = int(rng.integers(min(users, 1 + t // 500)))
+            model.update(x, user, y, r)
+            if t % 400 == 0:
+                model.posterior.learn_prior(0.1)
+            row = np.zeros(k + users * d)
+            row[:k] = np.concatenate([[1.0], np.outer(np.append(1.0, x), y).ravel()])
+            row[k + user * d : k + (user + 1) * d] = y
+            A += np.outer(row, row)
+            b += row * r
+        priors = [model.posterior.prior_of(user) for user in range(users)]
+        assert not np.allclose(priors[0], priors[-1])
+        for user, prior in enumerate(priors):
+            block = slice(k + user * d, k + (user + 1) * d)
+            A[block, block] += prior
+        theta, Sigma = np.linalg.solve(A, b), np.linalg.inv(A)
+        for user in range(users):
+            block = slice(k + user * d, k + (user + 1) * d)
+            np.testing.assert_allclose(model.posterior.mean(user), theta[block], rtol=0, atol=1e-8)
+            np.testing.assert_allclose(model.posterior.covariance(user), Sigma[block, block], rtol=0, atol=1e-8)
+
+    def test_the_prior_learns_the_populations_covariance(self):
+        rng = np.random.default_rng(1)
+        model = PopulationRidge(1, 2, 1.0, 1.0)
+        spread = np.array([3.0, 0.1])
+        for user in range(300):
+            theta = spread * rng.standard_normal(2)
+            for _ in range(40):
+                w = rng.standard_normal(2)
+                model.update(user, np.zeros(1), w, float(w @ theta + rng.standard_normal()))
+        for _ in range(5):
+            model.learn_prior(1.0)
+        C = model.covariance(10_000)
+        assert C[0, 0] == pytest.approx(9.0, rel=0.25)
+        assert C[1, 1] < 0.15
+        assert abs(C[0, 1]) < 0.15
+
+    def test_a_new_user_keeps_the_prior_they_came_with(self):
+        model = PopulationRidge(1, 2, 1.0, 1.0)
+        model.update(0, np.ones(1), np.ones(2), 1.0)
+        model.learn_prior(0.1)
+        unseen = model.prior_of(1)
+        assert not np.allclose(unseen, np.eye(2))
+        for user in range(1, 20):  # past a doubling of the arrays
+            model.update(user, np.ones(1), np.ones(2), 1.0)
+        np.testing.assert_array_equal(model.prior_of(0), np.eye(2))
+        np.testing.assert_array_equal(model.prior_of(19), unseen)
+
+    def test_a_state_without_its_priors_is_refused(self):
+        model = PopulationRidge(1, 2, 1.0, 1.0)
+        state = model.state()
+        del state["prior"]
+        with pytest.raises(DataError, match="'prior' must be finite float64"):
+            model.load_state(state)
+
+
+class TestBayesianHead:
+    def filled(self, rounds=600, q=3, d=4, r=2, users=8):
+        """Rounds of the head's own model, with the factors and the map that made them."""
+        rng = np.random.default_rng(2)
+        replay = Replay(q, d, 4096)
+        W, E = rng.standard_normal((1 + q, 1 + r, d)), rng.standard_normal((users + 1, r))
+        for _ in range(rounds):
+            x, y, slot = sphere(rng, q), sphere(rng, d), int(rng.integers(1, users + 1))
+            query = np.append(1.0, E[slot]) @ np.tensordot(np.append(1.0, x), W, 1)
+            replay.add(x, y, float(query @ y + 0.05 * rng.standard_normal()), slot)
+        return replay, E
+
+    def test_W_Q_is_ridge_regression_given_the_factors(self):
+        replay, E = self.filled()
+        head = BayesianHead(3, 4, 2, ridge=0.5, warmup=600)
+        assert head.learn(replay, lambda: np.pad(E, ((0, 0), (0, 2))))
+        n = len(replay)
+        x1 = np.c_[np.ones(n), replay.x[:n]]
+        e1 = np.c_[np.ones(n), head.E[replay.slot[:n]]]
+        rows = np.einsum("ni,nk,nj->nikj", x1, e1, replay.y[:n]).reshape(n, -1)
+        rows = np.c_[np.ones(n), rows]
+        penalty = np.diag(np.r_[1e-3, np.full(rows.shape[1] - 1, 0.5)])
+        expected = np.linalg.solve(rows.T @ rows + penalty, rows.T @ replay.r[:n])
+        np.testing.assert_allclose(np.r_[head.c, head.W_Q.ravel()], expected, atol=1e-9)
+
+    def test_alternation_finds_the_factors_from_a_poor_start(self):
+        replay, E = self.filled(rounds=2000)
+        head = BayesianHead(3, 4, 2, ridge=0.1, warmup=1000)
+        start = E + 0.5 * np.random.default_rng(0).standard_normal(E.shape)
+
+        def error():
+            n = len(replay)
+            return np.mean(
+                (replay.r[:n] - head.c - np.vecdot(head.queries(replay.x[:n], head.E[replay.slot[:n]]), replay.y[:n]))
+                ** 2
+            )
+
+        head.learn(replay, lambda: np.pad(start, ((0, 0), (0, 2))))
+        before = error()
+        for _ in range(5):
+            head._next_fit = 0
+            head.learn(replay, lambda: E)
+        assert error() < 0.5 * before
+        assert error() < 2.0 * 0.05**2
+
+    def test_the_factor_follows_kalmans_filter(self):
+        replay, E = self.filled()
+        head = BayesianHead(3, 4, 2, ridge=0.5, warmup=600)
+        head.learn(replay, lambda: np.pad(E, ((0, 0), (0, 2))))
+        rng = np.random.default_rng(3)
+        slot, G, residuals = 20, [], []  # a user that was never seen
+        for _ in range(6):
+            x, y, r = sphere(rng, 3), sphere(rng, 4), float(rng.random())
+            _, parts = head.query(x, slot)
+            G.append((parts @ y)[1:])
+            residuals.append(r - head.c - (parts @ y)[0])
+            head.update(slot, parts, y, r)
+        G = np.array(G)
+        precision = G.T @ G / head.noise + np.eye(2)
+        np.testing.assert_allclose(head.P[slot], np.linalg.inv(precision), atol=1e-12)
+        np.testing.assert_allclose(head.E[slot], np.linalg.solve(precision, G.T @ residuals / head.noise), atol=1e-12)
+
+    def test_long_queries_are_reduced_to_their_principal_components(self):
+        rng = np.random.default_rng(4)
+        head = BayesianHead(100, 10, 4, 1.0, warmup=64)
+        assert head.K <= 800
+        replay = Replay(100, 10, 256)
+        axes = np.linalg.qr(rng.standard_normal((100, 2)))[0]
+        for t in range(64):
+            replay.add(axes @ rng.standard_normal(2), sphere(rng, 10), 0.5, 1 + t % 4)
+        head.learn(replay, lambda: rng.standard_normal((5, 10)))
+        # the queries' plane is among the directions kept
+        kept = head.directions @ head.directions.T @ axes
+        np.testing.assert_allclose(kept, axes, atol=1e-9)
+
+
+class TestLearnedHeads:
+    def test_the_gradient_is_autograds(self):
+        torch = pytest.importorskip("torch")
+        rng = np.random.default_rng(0)
+        heads = LearnedHeads(query_dim=5, content_dim=4, rank=3, hidden=6, heads=2, rng=rng)
+        heads.scale = 1.7
+        heads._flat += 0.1 * rng.standard_normal(heads._flat.shape)
+        heads._read_link()
+        x, e, q_0, y = (rng.standard_normal((2, 16, n)) for n in (5, 3, 4, 4))
+        y *= 0.15
+        r = rng.random((2, 16))
+        gradient = heads.gradient(x, e, q_0, y, r)
+        p = {name: torch.tensor(value, requires_grad=True) for name, value in heads.p.items()}
+        X, E, Q_0, Y, R = (torch.tensor(v) for v in (x, e, q_0, y, r))
+        h = torch.tanh(torch.cat([X, E, torch.ones(2, 16, 1)], -1).double() @ p["W_1"])
+        hf1 = torch.cat([h, h * (E @ p["W_2"]), torch.ones(2, 16, 1)], -1).double()
+        q = p["gamma"] * 1.7 * Q_0 + hf1 @ p["W_Q"]
+        q = q / q.norm(dim=-1, keepdim=True)
+        s = (q * (Y @ p["W_K"].transpose(1, 2))).sum(-1)
+        c_0, c_1, a = p["link"].unbind(1)
+        mean = a.exp() * torch.sigmoid(c_0 + c_1.exp() * s)
+        assert float(mean.detach().min()) > 0.02  # nothing is clipped
+        assert float(mean.detach().max()) < 0.98
+        loss = -(R * mean.log() + (1 - R) * (1 - mean).log()).mean(1).sum()
+        loss.backward()
+        for name in p:
+            np.testing.assert_allclose(gradient[name], p[name].grad.numpy(), atol=1e-10, err_msg=name)
+
+    def test_the_link_is_monotone_and_its_slope_its_derivative(self):
+        heads = LearnedHeads(5, 4, 3, 6, 2, np.random.default_rng(0))
+        s = np.tile(np.linspace(-1, 1, 21), (2, 1))
+        r = heads.link(s)
+        assert (np.diff(r) > 0).all()
+        difference = (heads.link(s + 1e-6) - heads.link(s - 1e-6)) / 2e-6
+        np.testing.assert_allclose(heads.slope(s), difference, rtol=1e-6)
+
+    def test_one_query_is_scored_as_a_batch_is(self):
+        rng = np.random.default_rng(0)
+        heads = LearnedHeads(5, 4, 3, 6, 2, rng)
+        x, e, q_0, y = rng.standard_normal(5), rng.standard_normal(3), rng.standard_normal(4), rng.standard_normal(4)
+        *_, q, length = heads._forward(x[None, None], e[None, None], q_0[None, None])
+        k = heads.p["W_K"] @ y
+        np.testing.assert_allclose(heads.queries(x, e, q_0) @ y, np.vecdot((q / length)[:, 0], k))
+
+
+class TestGate:
+    def errors(self, covariance, rounds=4000):
+        rng = np.random.default_rng(0)
+        return rng.multivariate_normal(np.zeros(len(covariance)), covariance, rounds)
+
+    @pytest.mark.parametrize(
+        ("covariance", "weights"),
+        [
+            ([[0.02, 0.0], [0.0, 0.06]], [0.75, 0.25]),  # independent: by inverse variances
+            ([[0.02, 0.02], [0.02, 0.05]], [1.0, 0.0]),  # the second is the first plus noise
+            ([[0.05, 0.02], [0.02, 0.02]], [0.0, 1.0]),
+        ],
+    )
+    def test_weights_are_those_of_bates_and_granger(self, covariance, weights):
+        gate = Gate(2)
+        ready = np.ones(2, dtype=bool)
+        for e in self.errors(np.array(covariance)):
+            gate.update(e, ready, ready)
+        np.testing.assert_allclose(gate.w, weights, atol=0.12)
+
+    def test_no_other_combination_errs_less(self):
+        rng = np.random.default_rng(1)
+        gate = Gate(6)
+        for _ in range(20):
+            root = rng.standard_normal((6, 6)) + 2.0 * rng.standard_normal((6, 1))
+            gate.C = root.T @ root
+            w = gate._best(np.ones(6, dtype=bool))
+            others = rng.dirichlet(np.full(6, 0.3), 2000)
+            assert w.min() >= 0.0
+            assert w.sum() == pytest.approx(1.0)
+            assert w @ gate.C @ w <= np.vecdot(others @ gate.C, others).min() + 0.01
+
+    def test_a_head_that_is_not_ready_gets_nothing(self):
+        gate = Gate(2)
+        for _ in range(200):
+            gate.update(np.array([0.3, 0.0]), np.array([True, False]), np.array([True, False]))
+        assert gate.w.tolist() == [1.0, 0.0]
+
+    def test_the_second_moment_is_the_running_mean(self):
+        gate, C = Gate(2), None
+        C = gate.C.copy()
+        ready = np.ones(2, dtype=bool)
+        for e in self.errors(np.eye(2), 60):
+            gate.update(e, ready, ready)
+            C += 0.005 * (np.outer(e, e) - C)
+        np.testing.assert_allclose(gate.C, C)
+
+
+class TestAttention:
+    def test_tempering_flattens_by_the_variance(self):
+        logits = np.array([2.0, 0.0, -1.0])
+        plain = attention(logits)
+        np.testing.assert_allclose(plain, np.exp(logits) / np.exp(logits).sum())
+        tempered = attention(logits, 5.0)
+        np.testing.assert_allclose(tempered, attention(logits / np.sqrt(1 + np.pi / 8 * 5.0)))
+        assert entropy(tempered) > entropy(plain)
+
+    def test_entropy_of_known_weights(self):
+        assert entropy(np.full(8, 1 / 8)) == pytest.approx(np.log(8))
+        assert entropy(np.array([1.0, 0.0])) == 0.0
+
+    def test_an_item_that_cannot_be_used_gets_none(self):
+        assert attention(np.array([0.0, -np.inf]), 1.0).tolist() == [1.0, 0.0]
+
+
+class TestKnowledge:
+    def test_uncertainty_is_that_of_the_queries_shown(self):
+        rng = np.random.default_rng(0)
+        clusters = Clusters(rng.standard_normal((3, 4)))
+        Q = sphere(rng, 5, 4)
+        for q in Q:
+            clusters.shown(1, q)
+        probe = sphere(rng, 4)
+        expected = np.sqrt(probe @ np.linalg.inv(np.eye(4) + Q.T @ Q) @ probe)
+        np.testing.assert_allclose(clusters.uncertainty(probe), [1.0, expected, 1.0])
+
+    def test_a_clusters_value_is_its_shrunken_late_mean(self):
+        clusters = Clusters(np.eye(2))
+        surprises = np.random.default_rng(0).standard_normal(300)
+        for surprise in surprises:
+            clusters.earned(1, surprise)
+        weights = 0.995 ** np.arange(299, -1, -1)
+        expected = (weights @ surprises) / (weights.sum() + 20.0)
+        np.testing.assert_allclose(clusters.values, [0.0, expected])
+
+    def test_values_are_trusted_while_they_foretell_surprises(self):
+        rng = np.random.default_rng(0)
+        steady, noise = Clusters(np.eye(2)), Clusters(np.eye(2))
+        for _ in range(400):
+            steady.earned(0, 0.2 + 0.1 * rng.standard_normal())
+            noise.earned(0, rng.standard_normal())
+        assert steady.gain > 0.01
+        assert noise.gain < 0.0
+
+    def test_clusters_find_the_groups_of_items(self):
+        rng = np.random.default_rng(0)
+        centres = np.eye(3)
+        group = np.arange(60) % 3
+        clusters = Clusters.of(centres[group] + 0.05 * rng.standard_normal((60, 3)), 3, rng)
+        found = clusters.assign(centres)
+        assert sorted(found.tolist()) == [0, 1, 2]
+        assert (clusters.assign(centres[group]) == found[group]).all()
+
+    def test_search_finds_nearly_the_best_of_many(self):
+        rng = np.random.default_rng(0)
+        items = sphere(rng, 20_000, 8)
+        pool = KnowledgePool(items, 16, 1000, rng)
+        assert pool.searched
+        loss = []
+        for q in sphere(rng, 100, 8):
+            ids, found = pool.candidates(q[None])
+            np.testing.assert_array_equal(found, items[ids])
+            assert len(np.unique(ids)) == len(ids)
+            assert 1000 <= len(ids) < 3000
+            loss.append((items @ q).max() - (found @ q).max())
+        assert np.mean(np.array(loss) == 0.0) > 0.9
+        assert max(loss) < 0.1
+
+    def test_items_come_and_go_in_a_searched_pool(self):
+        rng = np.random.default_rng(0)
+        items = sphere(rng, 3000, 4)
+        pool = KnowledgePool(items, 4, 500, rng)
+        q = sphere(rng, 4)
+        new = pool.add(q[None])
+        assert new.tolist() == [3000]
+        ids, found = pool.candidates(q[None])
+        assert ids[(found @ q).argmax()] == 3000
+        pool.remove(new)
+        assert 3000 not in pool.candidates(q[None])[0]
+        best = int((items @ q).argmax())
+        pool.remove([best])
+        assert best not in pool.candidates(q[None])[0]
+        pool.remove(np.setdiff1d(np.arange(3000), [best, 1, 2, 3]))
+        assert not pool.searched
+        assert pool.ids.tolist() == [i for i in (1, 2, 3) if i != best]
+        many = pool.add(sphere(rng, 900, 4))
+        assert pool.searched
+        assert set(pool.candidates(pool[int(many[5])][None])[0]) <= {1, 2, 3, *many.tolist()}
+
+    @pytest.mark.parametrize(
+        ("call", "text"),
+        [
+            (lambda p: p.remove([99]), "Item 99 cannot leave: it is not in the pool"),
+            (lambda p: p.remove(np.arange(12)), "The last items cannot leave"),
+            (lambda p: p[12], "Item 12 is not in the pool: its ids go from 0 to 11"),
+        ],
+    )
+    def test_mistakes_about_items_are_named(self, call, text):
+        with pytest.raises(ActionError, match=text):
+            call(KnowledgePool(small_pool(), 4, 100, np.random.default_rng(0)))
+
+    @pytest.mark.parametrize(
+        ("items", "text"),
+        [(np.zeros(3), r"shape \(N, d\)"), (np.array([[0.0], [np.nan]]), "Item 1 holds NaN")],
+    )
+    def test_bad_pools_are_refused(self, items, text):
+        with pytest.raises(DataError, match=text):
+            HARE(items)
+
+
+class TestSynthesis:
+    def test_the_decoder_learns_what_a_blend_loses(self):
+        rng = np.random.default_rng(0)
+        decoder = Decoder(4)
+        np.testing.assert_array_equal(decoder.W_V, np.eye(4))
+        shrink = np.diag([0.2, 0.5, 0.8, 0.4])
+        for y in sphere(rng, 3000, 4):
+            decoder.update(shrink @ y, y)
+        np.testing.assert_allclose(decoder.W_V @ shrink, np.eye(4), atol=0.05)
+        y = sphere(rng, 4)
+        np.testing.assert_allclose(decoder(shrink @ y), y, atol=0.05)
+
+    def test_exploring_takes_a_step_of_the_given_length(self):
+        rng = np.random.default_rng(0)
+        y = sphere(rng, 50)
+        steps = [np.linalg.norm(explore(y, 0.1, rng) - y) for _ in range(200)]
+        assert np.mean(steps) == pytest.approx(0.1, rel=0.1)
+
+    def test_the_optimum_beats_every_item_in_the_heads_own_eyes(self):
+        hare = taught(300, posterior_bonus=0.0)
+        x = sphere(np.random.default_rng(9), 4)
+        round = hare.prepare(x, 0)
+        y = hare._optimum(round, hare.pool[0])
+        assert np.linalg.norm(y) == pytest.approx(1.0)
+        own = hare._expected(round, y[None])[0]
+        assert own >= hare._expected(round, hare.pool.items).max()
+        others = sphere(np.random.default_rng(1), 2000, 4)
+        assert own >= hare._expected(round, others).max() - 1e-3
+
+    @pytest.mark.parametrize("kind", ["optimum", "blend", "normalised", "decoded"])
+    def test_every_synthesis_stays_in_the_ball(self, kind):
+        hare = taught(200, synthesis=kind)
+        x = sphere(np.random.default_rng(9), 4)
+        y = hare.synthesize(x, 1)
+        hare.update(x, 1, y, 0.5)
+        assert np.linalg.norm(y) <= 1.0 + 1e-12
+        if kind != "blend":
+            assert np.linalg.norm(y) == pytest.approx(1.0)
+
+    def test_unit_leaves_zero(self):
+        assert unit(np.zeros(3)).tolist() == [0.0, 0.0, 0.0]
+
+
+class TestHARE:
+    @pytest.mark.parametrize(
+        "knobs",
+        [
+            {},
+            {"choice": "sample", "alpha": 0.2, "heads": 2},
+            {"choice": "thompson", "schedule": "sqrt", "alpha": 0.1},
+            {"schedule": "learned", "alpha": 0.1, "synthesis": "decoded"},
+            {"user_state": False, "core": False},
+            {"attention": False, "population": False},
+            {"candidates": 6},
+        ],
+    )
+    def test_the_contract_holds(self, knobs):
+        check_agent(HAREAgent(**QUICK, **knobs))
+
+    def test_it_goes_on_from_a_file_exactly_as_before(self, tmp_path):
+        hare = taught(150, choice="sample", alpha=0.1)
+        hare.add_items(small_pool(3, seed=5))
+        hare.remove_items([2])
+        hare.save(tmp_path / "hare.npz")
+        heir = HARE.load(tmp_path / "hare.npz")
+        rng = np.random.default_rng(7)
+        for t in range(150):
+            x, reward = sphere(rng, 4), float(rng.random())
+            item = hare.act(x, t % 7)
+            assert heir.act(x, t % 7) == item != 2
+            hare.update(x, t % 7, item, reward)
+            heir.update(x, t % 7, item, reward)
+        for name, value in hare.state().items():
+            np.testing.assert_array_equal(heir.state()[name], value, err_msg=name)
+        assert [p.name for p in tmp_path.iterdir()] == ["hare.npz"]
+
+    def test_other_files_are_refused(self, tmp_path):
+        np.savez(tmp_path / "other.npz", x=np.zeros(3))
+        with pytest.raises(DataError, match=r"is no file that HARE\.save wrote"):
+            HARE.load(tmp_path / "other.npz")
+        (tmp_path / "text.npz").write_text("nothing")
+        with pytest.raises(DataError, match=r"is no file that HARE\.save wrote"):
+            HARE.load(tmp_path / "text.npz")
+
+    def test_a_state_of_another_configuration_is_refused(self):
+        with pytest.raises(DataError, match="of other dimensions"):
+            HARE(small_pool(), hidden=5).load_state(taught(60).state())
+        state = taught(60).state()
+        del state["gate.w"]
+        with pytest.raises(DataError, match="no array 'w'"):
+            HARE(small_pool(), **QUICK).load_state(state)
+
+    def test_what_is_not_finite_teaches_nothing(self):
+        hare = taught(100)
+        x = sphere(np.random.default_rng(3), 4)
+        before = hare.state()
+        for query, reward, text in ((x, np.nan, "The reward is nan"), (x * np.nan, 0.5, "query holds NaN")):
+            with pytest.raises(DataError, match=text):
+                hare.update(query, 0, 1, reward)
+        with pytest.raises(DataError, match=r"query must have shape \(4,\), not \(3,\)"):
+            hare.act(x[:3], 0)
+        with pytest.raises(ActionError, match="Item 12 is not in the pool"):
+            hare.update(x, 0, 12, 0.5)
+        with pytest.raises(ActionError, match=r"Content must have shape \(4,\), not \(2,\)"):
+            hare.update(x, 0, np.zeros(2), 0.5)
+        for name, value in hare.state().items():
+            np.testing.assert_array_equal(before[name], value, err_msg=name)
+
+    def test_knobs_are_checked(self):
+        with pytest.raises(UnknownNameError, match="Did you mean 'clusters'"):
+            HARE(small_pool(), cluster=3)
+        with pytest.raises(ConfigError, match="agent 'hare': rank must be at least 1"):
+            HAREAgent(rank=0)
+        with pytest.raises(UnknownNameError, match="Did you mean 'argmax'"):
+            HAREAgent(choice="argmin")
+
+    def test_late_rewards_of_departed_items_are_learned(self):
+        hare = taught(60)
+        x = sphere(np.random.default_rng(3), 4)
+        item = hare.act(x, 0)
+        hare.remove_items([item])
+        t = hare.t
+        hare.update(x, 0, item, 0.9)
+        assert hare.t == t + 1
+        assert all(hare.act(x, 0) != item for _ in range(20))
+
+    def test_threads_may_share_one(self):
+        hare = HARE(small_pool(), **QUICK)
+        failures = []
+
+        def serve(user):
+            rng = np.random.default_rng(user)
+            try:
+                for _ in range(100):
+                    x = sphere(rng, 4)
+                    hare.update(x, user, hare.act(x, user), float(rng.random()))
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=serve, args=(user,)) for user in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        assert hare.t == 400
+        assert sorted(hare.core.posterior._counts) == [0, 100, 100, 100, 100]
+        assert all(np.isfinite(value).all() for value in hare.state().values())
+
+    def test_memory_per_user_is_what_it_says(self):
+        hare = HARE(small_pool(40, 8))
+        posterior, head = hare.core.posterior, hare.bayesian
+        per_slot = sum(a[0].nbytes for a in (posterior._A_u, posterior.A_u_inv, posterior._B_u, posterior.H))
+        per_slot += posterior._prior[0].nbytes + head.E[0].nbytes + head.P[0].nbytes
+        assert hare.bytes_per_user == per_slot
+
+    def test_attention_weights_are_a_distribution_over_the_pool(self):
+        hare = taught(100)
+        hare.remove_items([4])
+        ids, A = hare.attention_weights(sphere(np.random.default_rng(0), 4), 1)
+        assert ids.tolist() == list(range(12))
+        assert A.sum() == pytest.approx(1.0)
+        assert A[4] == 0.0
+
+    def test_sampling_follows_the_probabilities(self):
+        hare = taught(100, choice="sample", temperature=0.3)
+        x = sphere(np.random.default_rng(0), 4)
+        p = hare.probabilities(x, 1)
+        drawn = np.bincount([hare.act(x, 1) for _ in range(4000)], minlength=12) / 4000
+        np.testing.assert_allclose(drawn, p, atol=0.035)
+
+    def test_alpha_raises_items_of_clusters_never_shown(self):
+        hare = taught(0, alpha=5.0, clusters=4)
+        x = sphere(np.random.default_rng(0), 4)
+        shown = set()
+        for _ in range(6):
+            item = hare.act(x, 0)
+            shown.add(int(hare.pool.cluster[item]))
+            hare.update(x, 0, item, 0.5)
+        assert shown == {0, 1, 2, 3}
+
+    def test_alpha_schedules(self):
+        assert taught(99, alpha=0.5, schedule="sqrt").diagnostics()["alpha"] == pytest.approx(0.05)
+        assert taught(99, alpha=0.5).diagnostics()["alpha"] == pytest.approx(0.5)
+        learned = taught(99, alpha=0.5, schedule="learned").diagnostics()["alpha"]
+        assert learned >= 0.0
+        assert learned != pytest.approx(0.5)
+
+    def test_diagnostics_tell_what_they_say(self):
+        hare = taught(200)
+        told = hare.diagnostics()
+        _, Sigma = hare.user_state(199 % 5)
+        assert told["user_trace"] == pytest.approx(np.trace(Sigma))
+        assert told["user_logdet"] == pytest.approx(np.log(np.linalg.det(Sigma)))
+        assert told["gate_core"] + told["gate_bayesian"] + told["gate_learned"] == pytest.approx(1.0)
+        assert 0.0 < told["attention_entropy"] <= told["attention_entropy_tempered"] <= np.log(12)
+
+    def test_a_copy_of_the_agent_is_its_own(self):
+        agent = HAREAgent(**QUICK)
+        other = copy.deepcopy(agent)
+        play(agent, horizon=60)
+        assert not hasattr(other, "spec")
+
+
+class TestLearning:
+    def test_attention_beats_the_core_where_interaction_matters(self):
+        regret = {
+            name: sum(play(HAREAgent(**knobs), seed=seed, horizon=3000).sum() for seed in (0, 1))
+            for name, knobs in {"hare": {}, "core": {"attention": False}}.items()
+        }
+        assert regret["hare"] < 0.95 * regret["core"]
+
+    def test_the_core_stays_where_the_world_is_linear(self):
+        agent = HAREAgent()
+        hare = play(agent, "HareLinear-v0", horizon=1500).sum()
+        core = play(HAREAgent(attention=False), "HareLinear-v0", horizon=1500).sum()
+        assert hare < 1.25 * core
+
+    def test_cluster_values_find_what_no_feature_shows(self):
+        # good clusters lie opposite each other, and so do bad ones: nothing linear in y tells them apart
+        rng = np.random.default_rng(0)
+        pool = np.repeat([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], 5, axis=0)
+        pool += 0.01 * rng.standard_normal(pool.shape)
+        good = {}
+        for known in (True, False):
+            hare = HARE(pool, clusters=4, attention=False, cluster_values=known)
+            for _ in range(400):
+                item = int(rng.integers(20))
+                hare.update(sphere(rng, 2), 0, item, 0.7 if item < 10 else 0.2)
+            good[known] = np.mean([hare.act(sphere(rng, 2), 0) < 10 for _ in range(100)])
+        assert good[True] == 1.0
+        assert good[False] < 0.8
+
+    def test_users_matter(self):
+        with_state = play(HAREAgent(), horizon=2000)
+        without = play(HAREAgent(user_state=False), horizon=2000)
+        assert with_state[1000:].sum() < 0.8 * without[1000:].sum()
+
+    def test_synthesis_beats_the_catalogue(self):
+        regret = play(HAREAgent(), action_mode="synthesize", horizon=3000)
+        assert regret[-300:].mean() < 0.75 * regret[:300].mean()
