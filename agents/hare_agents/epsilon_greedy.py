@@ -13,7 +13,7 @@ from hare_agents.joint import JointAgent
 from hare_agents.linear import Belief
 from hare_agents.random import random_direction
 from hare_gym.config import configure
-from hare_gym.contract import Observation
+from hare_gym.contract import Observation, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ class EpsilonGreedy(JointAgent):
     """
 
     widths: ClassVar[bool] = False
+    search_space: ClassVar[SearchSpace] = {
+        "epsilon": {"type": "float", "low": 0.005, "high": 0.3, "log": True},
+        "decay": {"type": "choice", "values": [0.0, 0.25, 0.5]},
+        "ridge": {"type": "float", "low": 0.1, "high": 30.0, "log": True},
+        "user_ridge": {"type": "float", "low": 0.1, "high": 30.0, "log": True},
+    }
 
     def __init__(self, **hyperparameters: Any) -> None:
         self.config: EpsilonGreedyConfig = configure(EpsilonGreedyConfig, hyperparameters, "agent 'epsilon-greedy'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from hare_agents.items import Array, greedy_probabilities
 from hare_agents.joint import JointAgent
 from hare_agents.linear import Belief
 from hare_gym.config import configure
-from hare_gym.contract import Observation
+from hare_gym.contract import Observation, SearchSpace
 
 _BEST_ITEMS = 8
 _STEPS = 100
@@ -41,6 +41,12 @@ class JointLinUCB(JointAgent):
     that its maximum lies on the sphere and each step to the maximiser of the linearised bound raises it; `synthesize`
     climbs so from the best items, the greedy content and the two most uncertain ones, and takes the best end.
     """
+
+    search_space: ClassVar[SearchSpace] = {
+        "alpha": {"type": "float", "low": 0.01, "high": 3.0, "log": True},
+        "ridge": {"type": "float", "low": 0.1, "high": 30.0, "log": True},
+        "user_ridge": {"type": "float", "low": 0.1, "high": 30.0, "log": True},
+    }
 
     def __init__(self, **hyperparameters: Any) -> None:
         self.config: LinUCBConfig = configure(LinUCBConfig, hyperparameters, "agent 'linucb'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hare_agents.disjoint import DisjointAgent
 from hare_agents.items import Array, greedy_probabilities, round_pool
 from hare_gym.config import configure
-from hare_gym.contract import Observation
+from hare_gym.contract import Observation, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class DisjointLinUCB(DisjointAgent):
     number, so without the one-hot this agent could not tell users apart. Its width is d = query_dim + 1 + num_users,
     and a round costs O(num_items d²): with many users set ``user_features=False``.
     """
+
+    search_space: ClassVar[SearchSpace] = {
+        "alpha": {"type": "float", "low": 0.01, "high": 3.0, "log": True},
+        "ridge": {"type": "float", "low": 0.1, "high": 30.0, "log": True},
+    }
 
     def __init__(self, **hyperparameters: Any) -> None:
         self.config: DisjointLinUCBConfig = configure(

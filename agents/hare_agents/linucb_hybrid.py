@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hare_agents.items import Array, best_item, greedy_probabilities, round_pool, top_items
 from hare_agents.linear import ArrowRidge
 from hare_gym.config import configure
-from hare_gym.contract import Action, ActionMode, Agent, Observation, TaskSpec
+from hare_gym.contract import Action, ActionMode, Agent, Observation, SearchSpace, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class HybridLinUCB(Agent):
     """
 
     modes: ClassVar[frozenset[ActionMode]] = frozenset({"select", "slate"})
+    search_space: ClassVar[SearchSpace] = {
+        "alpha": {"type": "float", "low": 0.01, "high": 3.0, "log": True},
+        "ridge": {"type": "float", "low": 0.1, "high": 30.0, "log": True},
+        "arm_ridge": {"type": "float", "low": 0.1, "high": 30.0, "log": True},
+    }
 
     def __init__(self, **hyperparameters: Any) -> None:
         self.config = configure(HybridLinUCBConfig, hyperparameters, "agent 'linucb-hybrid'")

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import gymnasium as gym
 import numpy as np
@@ -28,7 +28,16 @@ from numpy.typing import NDArray
 from hare_agents._adapter import context_vector, finite_reward
 from hare_agents.items import usable_items
 from hare_gym.config import configure
-from hare_gym.contract import Action, ActionMode, Agent, Observation, TaskSpec, action_space, nth_observation
+from hare_gym.contract import (
+    Action,
+    ActionMode,
+    Agent,
+    Observation,
+    SearchSpace,
+    TaskSpec,
+    action_space,
+    nth_observation,
+)
 from hare_gym.errors import ConfigError, DataError, UnknownNameError, unknown_name
 
 OWNER = "agent 'sb3'"
@@ -113,6 +122,11 @@ class StableBaselines3(Agent):
 
     modes = frozenset({"select", "synthesize"})
     libraries = ("stable-baselines3", "torch")
+    # of the on-policy algorithms, of which one is the default; to tune another, derive a class with its own space
+    search_space: ClassVar[SearchSpace] = {
+        "kwargs.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
+        "kwargs.n_steps": {"type": "choice", "values": [16, 32, 64, 128, 256]},
+    }
 
     def __init__(self, **knobs: Any) -> None:
         self.config = configure(StableBaselines3Config, knobs, OWNER)

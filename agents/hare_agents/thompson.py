@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from hare_agents.items import Array
 from hare_agents.joint import JointAgent
 from hare_agents.linear import Belief
 from hare_gym.config import configure
-from hare_gym.contract import Observation
+from hare_gym.contract import Observation, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,12 @@ class JointThompson(JointAgent):
     content follows from m ~ N(Fᵀtheta, v² FᵀSigma F) with 1 + d numbers, so these are drawn instead of all of theta;
     the distribution of the choice is the same. `synthesize` plays m_y/|m_y|, the draw's best content.
     """
+
+    search_space: ClassVar[SearchSpace] = {
+        "v": {"type": "float", "low": 0.01, "high": 1.0, "log": True},
+        "ridge": {"type": "float", "low": 0.1, "high": 30.0, "log": True},
+        "user_ridge": {"type": "float", "low": 0.1, "high": 30.0, "log": True},
+    }
 
     def __init__(self, **hyperparameters: Any) -> None:
         self.config: ThompsonConfig = configure(ThompsonConfig, hyperparameters, "agent 'lints'")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from hare_agents.disjoint import DisjointAgent
 from hare_agents.items import Array
 from hare_gym.config import configure
+from hare_gym.contract import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class DisjointThompson(DisjointAgent):
     Context, cost and slates are those of `DisjointLinUCB`: ``x = [query, 1, one-hot of the user]``, without whose
     one-hot the agent could not tell users apart; with many users set ``user_features=False``.
     """
+
+    search_space: ClassVar[SearchSpace] = {
+        "v": {"type": "float", "low": 0.01, "high": 1.0, "log": True},
+        "ridge": {"type": "float", "low": 0.1, "high": 30.0, "log": True},
+    }
 
     def __init__(self, **hyperparameters: Any) -> None:
         self.config: DisjointThompsonConfig = configure(

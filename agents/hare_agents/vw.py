@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hare_agents._adapter import finite_reward, optional_package
 from hare_agents.items import round_pool, usable_items
 from hare_gym.config import configure
-from hare_gym.contract import Agent, Observation, TaskSpec, nth_observation
+from hare_gym.contract import Agent, Observation, SearchSpace, TaskSpec, nth_observation
 from hare_gym.errors import ConfigError, DataError
 
 Array = NDArray[np.float64]
@@ -121,6 +121,14 @@ class VowpalWabbit(Agent):
 
     modes = frozenset({"select"})
     libraries = ("vowpalwabbit",)
+    search_space: ClassVar[SearchSpace] = {
+        "exploration": {"type": "choice", "values": ["epsilon-greedy", "squarecb", "regcb"]},
+        "epsilon": {"type": "float", "low": 0.005, "high": 0.3, "log": True},
+        "gamma_scale": {"type": "float", "low": 1.0, "high": 1000.0, "log": True},
+        "mellowness": {"type": "float", "low": 1e-4, "high": 0.1, "log": True},
+        "interactions": {"type": "choice", "values": ["qi ui qui", "qi ui qui qqi"]},
+        "learning_rate": {"type": "float", "low": 0.03, "high": 3.0, "log": True},
+    }
 
     def __init__(self, **knobs: Any) -> None:
         self.config = configure(VowpalWabbitConfig, knobs, OWNER)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,7 +21,7 @@ import typer
 
 if TYPE_CHECKING:
     from hare_evaluation.results import Labels
-    from hare_evaluation.spec import Suite
+    from hare_evaluation.spec import RunSpec, Suite
     from hare_evaluation.store import Record, Store
 
 # Before NumPy is imported, here and in the workers: runs go side by side, so each gets one thread, and threads
@@ -53,6 +53,11 @@ EnvironmentArgs = Annotated[
 AgentArgs = Annotated[
     list[str] | None, typer.Option("--agent-arg", metavar="KNOB=VALUE", help="A hyperparameter of every agent.")
 ]
+Horizon = Annotated[int | None, typer.Option(min=1, help="Rounds in a session.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once; all processors by default.")]
+Backend = Annotated[str, typer.Option(help="loky, ray or serial.")]
+Address = Annotated[str | None, typer.Option(help="The Ray cluster's address.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")]
 
 
 @app.command("run")
@@ -61,24 +66,23 @@ def run_command(
     env: Annotated[str | None, typer.Option(help="Instead of a suite: an environment's id.")] = None,
     agent: Annotated[str | None, typer.Option(help="With --env: agents' names, separated by commas.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.")] = None,
-    horizon: Annotated[int | None, typer.Option(min=1, help="Rounds in a session.")] = None,
+    horizon: Horizon = None,
     mode: Annotated[str | None, typer.Option(help="The action mode of every environment.")] = None,
     env_arg: EnvironmentArgs = None,
     agent_arg: AgentArgs = None,
     lanes: Annotated[int, typer.Option(min=1, help="Users of one world that are served at once.")] = 1,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once; all processors by default.")] = None,
-    backend: Annotated[str, typer.Option(help="loky, ray or serial.")] = "loky",
-    address: Annotated[str | None, typer.Option(help="The Ray cluster's address.")] = None,
+    jobs: Jobs = None,
+    backend: Backend = "loky",
+    address: Address = None,
     store: StoreFolder = Path("runs"),
     out: ReportFolder = Path("report"),
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed runs again.")] = False,
+    retry_failed: RetryFailed = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report.")] = True,
 ) -> None:
     """Run a suite (`hare run quick`), or agents on one environment (`--env ID --agent NAME --seeds N`).
 
     Finished runs are kept in the store and never repeated: the same command resumes where it stopped.
     """
-    from hare_evaluation.parallel import run_all
     from hare_evaluation.store import Store
 
     chosen = _chosen_suite(suite, env, agent, seeds)
@@ -90,27 +94,66 @@ def run_command(
     for note in plan.notes:
         typer.echo(note, err=True)
     kept = Store(store)
-    try:
-        with _progress_bar(chosen.title or chosen.name, len(plan.specs)) as advance:
-            records = run_all(
-                plan.specs,
-                kept,
-                jobs=jobs,
-                backend=backend,  # type: ignore[arg-type]  # run_all checks it and names the right ones
-                address=address,
-                progress=advance,
-                retry_failed=retry_failed,
-            )
-    except KeyboardInterrupt:
-        done = sum(kept.path(spec.key).exists() for spec in plan.specs)
-        typer.echo(
-            f"Interrupted. {done} of {len(plan.specs)} runs are finished and kept in {store}; "
-            "run the same command again to resume.",
-            err=True,
-        )
-        raise typer.Exit(130) from None
-    _show(records, plan.labels, out if report else None, chosen.title or chosen.name)
+    title = chosen.title or chosen.name
+    records = _run_all(
+        plan.specs, kept, title, jobs=jobs, backend=backend, address=address, retry_failed=retry_failed
+    )
+    _show(records, plan.labels, out if report else None, title)
     if _tell_failures(records, kept):
+        raise typer.Exit(1)
+
+
+@app.command("tune")
+def tune_command(
+    suite: Annotated[str, typer.Argument(help="Whose environments and agents: a built-in suite, or a YAML file.")],
+    agent: Annotated[str | None, typer.Option(help="Only these agents, separated by commas; also others.")] = None,
+    trials: Annotated[int, typer.Option(help="Configurations an agent, the defaults included.")] = 24,
+    seeds: Annotated[int, typer.Option(help="How many tuning seeds each of them plays.")] = 3,
+    horizon: Horizon = None,
+    jobs: Jobs = None,
+    backend: Backend = "loky",
+    address: Address = None,
+    store: StoreFolder = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Gets the folder SUITE with a file for each agent.")] = Path("tuned"),
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Choose every agent's hyperparameters by the same number of trials, on seeds that nothing is judged on.
+
+    The winners are written to files that suites take with `tuned`. The same command resumes where it stopped.
+    """
+    import shlex
+
+    from rich.console import Console
+
+    from hare_evaluation.spec import AgentEntry, load_suite
+    from hare_evaluation.store import Store
+    from hare_evaluation.tune import outcome_table, plan_tuning, write_tuned
+
+    chosen = load_suite(suite)
+    options: dict[str, Any] = {"--trials": trials, "--seeds": seeds}
+    if agent is not None:
+        names = [name.strip() for name in agent.split(",")]
+        listed = [[e for e in chosen.agents if e.name == name] or [AgentEntry(name=name)] for name in names]
+        chosen = chosen.model_copy(update={"agents": [entry for entries in listed for entry in entries]})
+        options["--agent"] = ",".join(names)
+    if horizon is not None:
+        chosen = chosen.overridden({"horizon": horizon}, {})
+        options["--horizon"] = horizon
+    tuning = plan_tuning(chosen, trials, seeds)
+    for note in tuning.notes:
+        typer.echo(note, err=True)
+    specs, title = tuning.specs, f"Tuning on {chosen.name}"
+    records = _run_all(
+        specs, Store(store), title, jobs=jobs, backend=backend, address=address, retry_failed=retry_failed
+    )
+    outcomes = tuning.judge(records)
+    Console().print(outcome_table(outcomes))
+    words = ["hare", "tune", suite, *(str(word) for option in options.items() for word in option)]
+    for path in write_tuned(tuning, outcomes, out, shlex.join(words)):
+        typer.echo(f"Written: {path}")
+    without = [outcome.entry.label for outcome in outcomes if outcome.best is None]
+    if without:
+        typer.echo(f"Every trial failed, so nothing was written: {', '.join(without)}.", err=True)
         raise typer.Exit(1)
 
 
@@ -242,6 +285,23 @@ def _assignments(option: str, values: list[str] | None) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"{option} {text!r}: the value is not YAML: {error}") from error
     return found
+
+
+def _run_all(specs: Sequence[RunSpec], store: Store, title: str, **options: Any) -> list[Record]:
+    """`run_all` under a progress bar; Ctrl-C ends the program with what is finished."""
+    from hare_evaluation.parallel import run_all
+
+    try:
+        with _progress_bar(title, len(specs)) as advance:
+            return run_all(specs, store, progress=advance, **options)
+    except KeyboardInterrupt:
+        done = sum(store.path(spec.key).exists() for spec in specs)
+        typer.echo(
+            f"Interrupted. {done} of {len(specs)} runs are finished and kept in {store.root}; "
+            "run the same command again to resume.",
+            err=True,
+        )
+        raise typer.Exit(130) from None
 
 
 @contextmanager

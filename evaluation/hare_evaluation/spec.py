@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -25,6 +26,9 @@ from hare_gym.errors import ConfigError, HareError, unknown_name
 from hare_gym.registry import agent_class, make_agent
 
 MAX_SUITE_BYTES = 1_000_000
+
+TUNING_SEEDS = "tuning"
+"""The seed set that ``hare tune`` chooses hyperparameters on, and that tuned agents are never judged on."""
 
 
 # What environments and estimates compute with; an agent names its own.
@@ -188,16 +192,37 @@ class EnvironmentEntry(_Entry):
 
 
 class AgentEntry(_Entry):
-    """An agent of a suite, and the labels of the environments it plays (all by default)."""
+    """An agent of a suite, and the labels of the environments it plays (all by default).
+
+    ``tuned`` names the hyperparameters that ``hare tune`` found: ``"tuning"`` for this agent's among those that come
+    with the package for the suite ``tuning``, ``"tuning/vw"`` for a certain file of them, or the path of a YAML file.
+    ``kwargs`` override them.
+    """
 
     name: str
     label: str = ""
+    tuned: str = ""
     kwargs: dict[str, Any] = {}
     environments: list[str] | None = None
 
     def model_post_init(self, context: Any) -> None:
         """Fills in the label."""
         object.__setattr__(self, "label", self.label or self.name)
+
+    @cached_property
+    def tuned_kwargs(self) -> dict[str, Any]:
+        """The hyperparameters of the file that ``tuned`` names; none without one.
+
+        Raises:
+            UnknownNameError: No such built-in file.
+            ConfigError: A file that cannot be read, or is another agent's.
+        """
+        return load_tuned(self.tuned, self.name) if self.tuned else {}
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """What the agent is made with: the tuned hyperparameters and, over them, ``kwargs``."""
+        return merged(self.tuned_kwargs, self.kwargs)
 
 
 @dataclass(frozen=True)
@@ -233,7 +258,7 @@ class Suite(_Entry):
                                 seed_set=self.seeds.set,
                                 seed=seed,
                                 env_kwargs=environment.kwargs,
-                                agent_kwargs=agent.kwargs,
+                                agent_kwargs=agent.hyperparameters,
                                 lanes=lanes,
                             )
                             for seed in range(self.seeds.count)
@@ -259,7 +284,7 @@ class Suite(_Entry):
         """How tables and figures call the environments and agents, in their order."""
         return Labels(
             environments={Labels.environment_key(e.id, e.kwargs): e.label for e in self.environments},
-            agents={Labels.agent_key(a.name, a.kwargs): a.label for a in self.agents},
+            agents={Labels.agent_key(a.name, a.hyperparameters): a.label for a in self.agents},
         )
 
     def plan(self, lanes: int = 1) -> Plan:
@@ -267,8 +292,16 @@ class Suite(_Entry):
 
         Raises:
             UnknownNameError: An unknown environment, agent, knob or label.
-            ConfigError: A knob out of range, a label given twice, or nothing left to run.
+            ConfigError: A knob out of range, a label given twice, nothing left to run, or tuned agents on the seeds
+                that they were tuned on.
         """
+        tuned = [entry.label for entry in self.agents if entry.tuned]
+        if tuned and self.seeds.set == TUNING_SEEDS:
+            raise ConfigError(
+                f"The suite {self.name} uses tuned hyperparameters ({', '.join(tuned)}), so it cannot run on the "
+                f"seed set {TUNING_SEEDS!r}, on which they were chosen. Use another, such as 'final'; to tune again, "
+                "leave 'tuned' out."
+            )
         _refuse_repeats("environments", [entry.label for entry in self.environments])
         _refuse_repeats("agents", [entry.label for entry in self.agents])
         known = [entry.label for entry in self.environments]
@@ -277,7 +310,7 @@ class Suite(_Entry):
                 if label not in known:
                     raise unknown_name(f"environment of agent {agent.label!r}", label, known)
         modes = {entry.label: _mode_of(entry, lanes) for entry in self.environments}
-        agents = {entry.label: make_agent(entry.name, **entry.kwargs) for entry in self.agents}
+        agents = {entry.label: make_agent(entry.name, **entry.hyperparameters) for entry in self.agents}
         specs: list[RunSpec] = []
         notes: list[str] = []
         for environment, entry, runs in self.specs(lanes):
@@ -314,28 +347,81 @@ def load_suite(name_or_path: str) -> Suite:
         if name_or_path not in suite_names():
             raise unknown_name("suite", name_or_path, suite_names(), "List them with: hare list suites")
         path = _suite_folder() / f"{name_or_path}.yaml"
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SUITE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"The suite {path} cannot be read: {error.strerror}.") from error
-    if len(content) > MAX_SUITE_BYTES:
-        raise ConfigError(f"The suite {path} is larger than {MAX_SUITE_BYTES:,} bytes.")
-    return parse_suite(content.decode("utf-8", "replace"), str(path))
+    return parse_suite(_read(path, f"The suite {path}"), str(path))
 
 
 def parse_suite(text: str, source: str) -> Suite:
     """A suite from its YAML text; ``source`` is what messages call it."""
-    try:
-        values = yaml.load(text, _SuiteLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"The suite {source} is not YAML that can be used: {error}") from error
+    values = _yaml(text, f"The suite {source}")
     if not isinstance(values, dict):
         raise ConfigError(f"The suite {source} must be a mapping with name, seeds, environments and agents.")
     try:
         return Suite.model_validate(values)
     except ValidationError as invalid:
         raise _explained(invalid, source) from None
+
+
+def load_tuned(name_or_path: str, agent: str) -> dict[str, Any]:
+    """The hyperparameters in a file of ``hare tune``.
+
+    Args:
+        name_or_path: As :class:`AgentEntry` has it.
+        agent: The agent's name, which the file must be of.
+
+    Raises:
+        UnknownNameError: No such built-in file.
+        ConfigError: A file that cannot be read, or is another agent's.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        folder = _suite_folder() / "tuned"
+        known = sorted(found.relative_to(folder).with_suffix("").as_posix() for found in folder.rglob("*.yaml"))
+        own = f"{name_or_path}/{file_name(agent)}"
+        name = own if own in known else name_or_path
+        if name not in known:
+            hint = "A file of your own is named by its path, with .yaml at its end."
+            raise unknown_name("tuned hyperparameters", own if "/" not in name_or_path else name, known, hint)
+        path = folder / f"{name}.yaml"
+    source = f"The tuned file {path}"
+    values = _yaml(_read(path, source), source)
+    kwargs = values.get("kwargs") if isinstance(values, dict) else None
+    if not isinstance(kwargs, dict) or not isinstance(values.get("agent"), str):
+        raise ConfigError(f"{source} must be a mapping with agent and kwargs, as hare tune writes it.")
+    if values["agent"] != agent:
+        raise ConfigError(f"{source} is of agent {values['agent']!r}, not {agent!r}.")
+    return kwargs
+
+
+def file_name(name: str) -> str:
+    """``name`` with ``-`` for what a file's name should not hold: ``my_module:MyAgent`` is ``my_module-MyAgent``."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "unnamed"
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``under`` with the values of ``over``, mappings within them joined in the same way."""
+    both = dict(under)
+    for name, value in over.items():
+        below = both.get(name)
+        both[name] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def _read(path: Path, source: str) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SUITE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{source} cannot be read: {error.strerror}.") from error
+    if len(content) > MAX_SUITE_BYTES:
+        raise ConfigError(f"{source} is larger than {MAX_SUITE_BYTES:,} bytes.")
+    return content.decode("utf-8", "replace")
+
+
+def _yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, _SuiteLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{source} is not YAML that can be used: {error}") from error
 
 
 def _explained(invalid: ValidationError, source: str) -> HareError:
