@@ -15,7 +15,8 @@ import argparse
 import statistics
 from time import process_time
 
-from hare_evaluation.runner import Session, make, one_thread, seeds
+from hare_evaluation.environments import make
+from hare_evaluation.runner import Session, one_thread, seeds
 from hare_gym.registry import make_agent
 
 

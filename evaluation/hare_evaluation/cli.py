@@ -182,7 +182,7 @@ def report_command(
 @check_app.command("environment", hidden=True)
 def check_env_command(id: str, env_arg: EnvironmentArgs = None) -> None:
     """Check an environment: spaces, rewards, oracles, seeds."""
-    from hare_evaluation.runner import make
+    from hare_evaluation.environments import make
     from hare_gym.checks import check_task
 
     check_task(make(id, _assignments("--env-arg", env_arg)))

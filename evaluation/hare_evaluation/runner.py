@@ -7,31 +7,27 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import importlib
 import os
 import platform
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import fsum, isfinite, nan
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 from numpy import vdot
 from threadpoolctl import threadpool_limits
 
+from hare_evaluation.environments import make
+from hare_evaluation.spec import RunSpec
+from hare_evaluation.store import Record
 from hare_gym.contract import Action, Agent, Observation, TaskSpec
-from hare_gym.errors import ConfigError, ContractError, DataError, UnknownNameError, unknown_name
-from hare_gym.registry import environment_ids, make_agent, make_environment
-
-if TYPE_CHECKING:
-    from hare_evaluation.spec import RunSpec
-    from hare_evaluation.store import Record
+from hare_gym.errors import ContractError, DataError
+from hare_gym.registry import make_agent
 
 SCHEMA = 1
 # Agents' diagnostics may cost as much as many rounds, so they are asked for at every eighth checkpoint only, counted
@@ -288,44 +284,6 @@ class _LoggedRounds:
         chances = None if self.probabilities is None else np.stack(self.probabilities)
         found: dict[str, Any] = estimates_for_run(self.log, np.asarray(self.actions), chances)
         return found
-
-
-def make(id: str, kwargs: Mapping[str, Any], lanes: int = 1) -> Any:
-    """The environment, or with lanes the native vector environment that shares one world between them.
-
-    Raises:
-        UnknownNameError: No such id, or a knob that the environment does not have.
-        ConfigError: Lanes of an environment that has no native vector form.
-    """
-    entry = registered(id)
-    if lanes == 1:
-        return make_environment(entry.id, **kwargs)
-    if entry.vector_entry_point is None:
-        raise ConfigError(f"{entry.id} has no native vector environment: use lanes=1.")
-    return gym.make_vec(
-        entry.id, num_envs=lanes, vectorization_mode="vector_entry_point", shared_world=True, **kwargs
-    )
-
-
-def registered(id: str) -> EnvSpec:
-    """Gymnasium's entry for an environment's id; ``"package.module:Id-v0"`` imports the module first.
-
-    Raises:
-        UnknownNameError: No such module or id.
-    """
-    module, _, id = id.rpartition(":")
-    if module:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise UnknownNameError(
-                f"Environment '{module}:{id}': there is no module {error.name!r}. "
-                "Install its package, or run from the folder that holds it with PYTHONPATH=."
-            ) from error
-    known = environment_ids()
-    if id not in known:
-        raise unknown_name("environment", id, known, "List them with: hare list envs")
-    return gym.registry[id]
 
 
 def seeds(seed_set: str, seed: int) -> tuple[int, np.random.Generator]:

@@ -19,8 +19,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import hare_gym
+from hare_evaluation.environments import make, registered
 from hare_evaluation.results import Labels
-from hare_evaluation.runner import make, registered
 from hare_evaluation.store import canonical_json
 from hare_gym.errors import ConfigError, HareError, unknown_name
 from hare_gym.registry import agent_class, make_agent
@@ -121,7 +121,7 @@ def code_fingerprint(env: str, agent: str) -> str:
     bases = [base.__module__ for base in cls.__mro__ if base.__module__.partition(".")[0] == "hare_agents"]
     roots = {_source_root(name) for name in ("hare_gym", module, cls.__module__, *bases)}
     here = Path(__file__).parent
-    roots |= {here / "runner.py", here / "off_policy.py"}
+    roots |= {here / "environments.py", here / "runner.py", here / "off_policy.py"}
     hashes = sorted((root.name, _source_hash(root)) for root in roots)
     return hashlib.sha256(canonical_json(hashes).encode()).hexdigest()
 

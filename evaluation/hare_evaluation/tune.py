@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from hare_evaluation.environments import make
 from hare_evaluation.results import Record
-from hare_evaluation.runner import make
 from hare_evaluation.spec import TUNING_SEEDS, AgentEntry, EnvironmentEntry, RunSpec, Seeds, Suite, file_name, merged
 from hare_evaluation.statistics import Interval, mean_interval
 from hare_evaluation.store import canonical_json
