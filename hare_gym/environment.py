@@ -47,6 +47,17 @@ class Environment(gym.Env[dict[str, Any], Any]):
     def optimal_action(self) -> Any:
         """The best action for the observation just given. For oracles and tests; agents never see it."""
 
+    def _info(self, expected: float, oracle: float, catalogue: float, **parts: Any) -> dict[str, Any]:
+        """``info`` for one round: the contract's keys, and the reward's parts by name."""
+        best = catalogue if self.action_mode in ("select", "slate") else oracle
+        return {
+            "expected_reward": expected,
+            "oracle_reward": oracle,
+            "catalogue_oracle_reward": catalogue,
+            "regret": best - expected,
+            **parts,
+        }
+
     def _start_rendering(self) -> None:
         self._history.clear()
         self._last_round = {}

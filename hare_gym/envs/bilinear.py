@@ -426,14 +426,7 @@ class HareBilinear(Environment):
         nearness = portable.dot(y, self._ideals[i])
         expected = worlds.mean_reward(nearness, length2, self._lengths[i], efficacy)
         reward = beta(expected, self.config.concentration, self._z[i], self._u[i])
-        oracle, catalogue = self._oracles[i], self._catalogue_oracles[i]
-        info: dict[str, Any] = {
-            "expected_reward": expected,
-            "oracle_reward": oracle,
-            "catalogue_oracle_reward": catalogue,
-            "regret": (catalogue if self.action_mode == "select" else oracle) - expected,
-            "nearness": nearness,
-        }
+        info = self._info(expected, self._oracles[i], self._catalogue_oracles[i], nearness=nearness)
         if self.config.efficacy:
             info["efficacy"] = efficacy
             info["oracle_width"] = float(worlds.oracle_width[i, 0])

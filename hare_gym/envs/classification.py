@@ -154,13 +154,7 @@ class HareClassification(Environment):
         correct = k == self._label
         reward = float(self._reward(float(correct != self._flip), self.costs[k]))
         expected, oracle = float(self._means[k]), float(self._means.max())
-        info = {
-            "expected_reward": expected,
-            "oracle_reward": oracle,
-            "catalogue_oracle_reward": oracle,
-            "regret": oracle - expected,
-            "correct": correct,
-        }
+        info = self._info(expected, oracle, oracle, correct=correct)
         self._note_round(0, k, reward, info)
         self._t += 1
         truncated = self._t >= self.task.horizon

@@ -224,14 +224,7 @@ class HareMoods(Environment):
         oracle, catalogue = self._oracles[i], self._catalogue_oracles[i]
         expected = oracle * fit
         reward = beta(expected, self.config.concentration, self._z[i], self._u[i])
-        info: dict[str, Any] = {
-            "expected_reward": expected,
-            "oracle_reward": oracle,
-            "catalogue_oracle_reward": catalogue,
-            "regret": (catalogue if self.action_mode == "select" else oracle) - expected,
-            "ceiling": oracle,
-            "fit": fit,
-        }
+        info = self._info(expected, oracle, catalogue, ceiling=oracle, fit=fit)
         self._note_round(self._users[i], action, reward, info)
         self._t += 1
         truncated = self._t >= self.config.horizon

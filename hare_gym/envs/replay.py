@@ -291,16 +291,15 @@ class HareReplay(Environment):
         logged_reward = float(data.rewards[i])
         observed = chosen == shown
         expected = logged_reward if observed else self._mean_reward
-        info = {
-            "expected_reward": expected,
-            "oracle_reward": 1.0,
-            "catalogue_oracle_reward": 1.0,
-            "regret": 1.0 - expected,
-            "observed": observed,
-            "logged_action": shown,
-            "logged_reward": logged_reward,
-            "propensity": float(data.propensities[i]),
-        }
+        info = self._info(
+            expected,
+            1.0,
+            1.0,
+            observed=observed,
+            logged_action=shown,
+            logged_reward=logged_reward,
+            propensity=float(data.propensities[i]),
+        )
         reward = logged_reward if observed else 0.0
         if observed:
             self._note_round(int(data.users[i]), chosen, reward, info)
