@@ -29,6 +29,7 @@ class Environment(gym.Env[dict[str, Any], Any]):
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
     modes: ClassVar[tuple[ActionMode, ...]]
     task: TaskSpec
+    _t: int
 
     def __init__(self, action_mode: str | None, render_mode: str | None) -> None:
         self.action_mode: ActionMode = check_mode(type(self).__name__, self.modes, action_mode)
@@ -57,6 +58,26 @@ class Environment(gym.Env[dict[str, Any], Any]):
             "regret": best - expected,
             **parts,
         }
+
+    def _prepare(self) -> None:
+        """Makes round ``self._t`` ready; :meth:`_end_round` calls it."""
+        raise NotImplementedError
+
+    def _observation(self) -> dict[str, Any]:
+        """The observation of the round made ready last."""
+        raise NotImplementedError
+
+    def _end_round(
+        self, user: int, action: Any, reward: float, info: dict[str, Any]
+    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """What ``step`` returns: notes the round and goes on to the next, unless it was the session's last."""
+        if info.get("observed", True):
+            self._note_round(user, action, reward, info)
+        self._t += 1
+        truncated = self._t >= self.task.horizon
+        if not truncated:
+            self._prepare()
+        return self._observation(), reward, False, truncated, info
 
     def _start_rendering(self) -> None:
         self._history.clear()

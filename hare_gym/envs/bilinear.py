@@ -430,12 +430,7 @@ class HareBilinear(Environment):
         if self.config.efficacy:
             info["efficacy"] = efficacy
             info["oracle_width"] = float(worlds.oracle_width[i, 0])
-        self._note_round(self._users[i], action, reward, info)
-        self._t += 1
-        truncated = self._t >= self.config.horizon
-        if not truncated:
-            self._prepare()
-        return self._observation(), reward, False, truncated, info
+        return self._end_round(self._users[i], action, reward, info)
 
     def optimal_action(self) -> Any:
         """The best item's index, or the ideal v_hat (with efficacy: the better of v_hat and the best item)."""

@@ -114,7 +114,6 @@ class HareClassification(Environment):
             self._drawn = True
         self._t = 0
         self._start_rendering()
-        self._draw_pass()
         self._prepare()
         return self._observation(), {}
 
@@ -130,7 +129,9 @@ class HareClassification(Environment):
         self._flipped = self.np_random.random(len(self._labels)) < self.config.noise
 
     def _prepare(self) -> None:
-        i = self._t % len(self._order)
+        i = self._t % len(self._labels)
+        if i == 0:
+            self._draw_pass()
         self._row = int(self._order[i])
         self._label = int(self._labels[self._row])
         self._flip = bool(self._flipped[i])
@@ -155,14 +156,7 @@ class HareClassification(Environment):
         reward = float(self._reward(float(correct != self._flip), self.costs[k]))
         expected, oracle = float(self._means[k]), float(self._means.max())
         info = self._info(expected, oracle, oracle, correct=correct)
-        self._note_round(0, k, reward, info)
-        self._t += 1
-        truncated = self._t >= self.task.horizon
-        if not truncated:
-            if self._t % len(self._order) == 0:
-                self._draw_pass()
-            self._prepare()
-        return self._observation(), reward, False, truncated, info
+        return self._end_round(0, k, reward, info)
 
     def optimal_action(self) -> int:
         """The class with the highest mean reward for the row just shown."""

@@ -225,12 +225,7 @@ class HareMoods(Environment):
         expected = oracle * fit
         reward = beta(expected, self.config.concentration, self._z[i], self._u[i])
         info = self._info(expected, oracle, catalogue, ceiling=oracle, fit=fit)
-        self._note_round(self._users[i], action, reward, info)
-        self._t += 1
-        truncated = self._t >= self.config.horizon
-        if not truncated:
-            self._prepare()
-        return self._observation(), reward, False, truncated, info
+        return self._end_round(self._users[i], action, reward, info)
 
     def optimal_action(self) -> Any:
         """The best item's index, or the shortest of the best contents, P^T a."""

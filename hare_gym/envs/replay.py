@@ -273,9 +273,12 @@ class HareReplay(Environment):
             self._order = self.np_random.permutation(len(self._data))[: self.task.horizon]
             self._log = None
         self._t = 0
-        self._i = int(self._order[0])
+        self._prepare()
         self._start_rendering()
         return self._observation(), {}
+
+    def _prepare(self) -> None:
+        self._i = int(self._order[self._t])
 
     def _observation(self) -> dict[str, Any]:
         return {"query": self._data.contexts[self._i].copy(), "user": self._data.users[self._i]}
@@ -300,14 +303,7 @@ class HareReplay(Environment):
             logged_reward=logged_reward,
             propensity=float(data.propensities[i]),
         )
-        reward = logged_reward if observed else 0.0
-        if observed:
-            self._note_round(int(data.users[i]), chosen, reward, info)
-        self._t += 1
-        truncated = self._t >= self.task.horizon
-        if not truncated:
-            self._i = int(self._order[self._t])
-        return self._observation(), reward, False, truncated, info
+        return self._end_round(int(data.users[i]), chosen, logged_reward if observed else 0.0, info)
 
     def optimal_action(self) -> NoReturn:
         """There is none.
