@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,7 @@ def run_all(
     tell = progress or (lambda: None)
     store.clean()
     todo: dict[str, RunSpec] = {}
+    times = Counter(spec.key for spec in specs)
     for spec in specs:
         record = store.get(spec.key)
         if record is not None and record["status"] == "failed" and retry_failed:
@@ -75,7 +77,7 @@ def run_all(
         else:
             tell()
     for key in _finished(list(todo.values()), store, jobs, backend, address):
-        for _ in range(sum(spec.key == key for spec in specs)):
+        for _ in range(times[key]):
             tell()
     return [_committed(store, spec.key) for spec in specs]
 
