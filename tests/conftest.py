@@ -1,6 +1,7 @@
 """What the tests share: one thread a library, a small log, and the knobs that some environments must be given."""
 
 import os
+import sys
 
 # before NumPy or torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,3 +29,21 @@ def log_csv(tmp_path_factory):
 def required_knobs(log_csv):
     """By id, the knobs without which an environment cannot be made. An id that is not here needs none."""
     return {"HareReplay-v0": {"path": str(log_csv), "context": ["age", "device"]}}
+
+
+@pytest.fixture
+def in_process(monkeypatch, capsys, tmp_path):
+    """`hare` in this process: quicker, and the same code from `main` on."""
+    from hare_evaluation import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hare", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
+
+    return call

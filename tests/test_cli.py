@@ -25,22 +25,6 @@ def hare(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=120)
 
 
-@pytest.fixture
-def in_process(monkeypatch, capsys, tmp_path):
-    """`hare` in this process: quicker, and the same code from `main` on."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hare", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        output = capsys.readouterr()
-        return int(ended.value.code or 0), output.out, output.err
-
-    return call
-
-
 SMALL = ("--env", "HareBilinear-v0", "--agent", "_loop_fakes:Greedy", "--horizon", 40, "--backend", "serial")
 
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from toy import observation, toy_task
 
 from hare_agents.mabwiser import POLICIES, MABWiser
 from hare_agents.random import Random
 from hare_agents.vw import VowpalWabbit, VowpalWabbitConfig
-from hare_gym import TaskSpec, make_environment
+from hare_gym import make_environment
 from hare_gym.checks import check_agent
 from hare_gym.errors import ConfigError, DataError, MissingPackageError, UnknownNameError
 
@@ -28,25 +29,6 @@ def peers():
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-
-
-def toy_task(items=4, dim=4, horizon=500):
-    """Items along the axes; the reward is the query's coordinate, moved into [0, 1]."""
-    return TaskSpec(
-        id="toy",
-        action_mode="select",
-        horizon=horizon,
-        num_users=2,
-        query_dim=dim,
-        content_dim=dim,
-        num_items=items,
-        pool=np.eye(items, dim),
-    )
-
-
-def observation(rng, task):
-    query = rng.standard_normal(task.query_dim)
-    return {"query": query / np.linalg.norm(query), "user": np.int64(rng.integers(task.num_users))}
 
 
 def toy_reward(seen, action):

@@ -13,10 +13,11 @@ from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
+from toy import observation, toy_task
 
 from hare_agents.random import Random
 from hare_agents.sb3 import PLAYS, StableBaselines3
-from hare_gym import TaskSpec, make_environment
+from hare_gym import make_environment
 from hare_gym.checks import check_agent
 from hare_gym.contract import action_space
 from hare_gym.errors import ConfigError, DataError, UnknownNameError
@@ -24,25 +25,6 @@ from hare_gym.errors import ConfigError, DataError, UnknownNameError
 SELECT = [name for name, modes in PLAYS.items() if "select" in modes]
 SYNTHESIZE = [name for name, modes in PLAYS.items() if "synthesize" in modes]
 QUICK = {"learning_starts": 20, "batch_size": 16, "policy_kwargs": {"net_arch": [16]}}
-
-
-def toy_task(mode="select", horizon=500, items=4, dim=4):
-    """Contents along the axes; the reward is how well the content points along the query."""
-    return TaskSpec(
-        id="toy",
-        action_mode=mode,
-        horizon=horizon,
-        num_users=2,
-        query_dim=dim,
-        content_dim=dim,
-        num_items=items,
-        pool=np.eye(items, dim),
-    )
-
-
-def observation(rng, task):
-    query = rng.standard_normal(task.query_dim)
-    return {"query": query / np.linalg.norm(query), "user": np.int64(rng.integers(task.num_users))}
 
 
 def toy_reward(seen, action):

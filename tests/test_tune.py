@@ -6,13 +6,12 @@ import dataclasses
 import io
 import json
 import math
-import sys
 
 import _loop_fakes
 import pytest
 import yaml
 
-from hare_evaluation import cli, spec
+from hare_evaluation import spec
 from hare_evaluation.parallel import run_all
 from hare_evaluation.runner import seeds
 from hare_evaluation.spec import TUNING_SEEDS, AgentEntry, load_suite, load_tuned, merged, parse_suite, suite_names
@@ -97,18 +96,8 @@ def tuned(tmp_path_factory):
 
 
 @pytest.fixture
-def hare(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hare", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        output = capsys.readouterr()
-        return int(ended.value.code or 0), output.out, output.err
-
-    return call
+def hare(in_process):
+    return in_process
 
 
 class TestDraws:
