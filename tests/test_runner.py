@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hare_evaluation import runner
+from hare_evaluation import spec as specification
 from hare_evaluation.runner import checkpoints, run, seeds
 from hare_evaluation.spec import RunSpec, _source_root, code_fingerprint
 from hare_evaluation.store import canonical_json
@@ -28,9 +29,11 @@ from hare_gym.errors import ConfigError, UnknownNameError
 GREEDY, ODD = "_loop_fakes:Greedy", "_loop_fakes:Odd-v0"
 
 
-def spec(env="HareBilinear-v0", agent=GREEDY, seed=0, seed_set="quick", lanes=1, agent_kwargs=None, **knobs):
+def spec(
+    env="HareBilinear-v0", agent=GREEDY, seed=0, seed_set="quick", lanes=1, agent_kwargs=None, trace_every=0, **knobs
+):
     knobs = {"horizon": 60} | knobs
-    return RunSpec(env, agent, seed_set, seed, knobs, agent_kwargs or {}, lanes)
+    return RunSpec(env, agent, seed_set, seed, knobs, agent_kwargs or {}, lanes, trace_every)
 
 
 def bare(one: RunSpec) -> tuple[list, list[float], list[dict]]:
@@ -200,20 +203,55 @@ def test_key_follows_the_code_of_a_package_and_of_the_loop(tmp_path, monkeypatch
     keys.append(spec(agent="_one_package.agent:One").key)
     fake = tmp_path / "runner.py"
     fake.write_text("another loop")
-    import hare_evaluation.spec as module
-
-    (tmp_path / "off_policy.py").write_text("")
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "spec.py"))
+    for name in ("environments.py", "off_policy.py"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr(specification, "__file__", str(tmp_path / "spec.py"))
     _clear_caches()
     keys.append(spec(agent="_one_package.agent:One").key)
     _clear_caches()
     assert len(set(keys)) == 3
 
 
-def _clear_caches():
-    import hare_evaluation.spec as module
+def test_key_follows_what_the_modules_import_and_nothing_else():
+    def followed(*names):
+        waiting, seen = list(names), set()
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting += specification._imports(specification._module_file(name))
+        return seen
 
-    for cached in (code_fingerprint, module._source_hash, module._file_hash):
+    linucb = followed("hare_agents.linucb")
+    assert {"hare_agents.linear", "hare_agents.joint", "hare_agents.items", "hare_gym.contract"} <= linucb
+    assert not {"hare_agents.hare.model", "hare_agents.sb3", "hare_gym.envs.bilinear"} & linucb
+    # a package where a name is taken from it, its modules where they are
+    assert "hare_agents.hare" not in followed("hare_agents.hare.agent")
+    assert {"hare_gym.portable", "hare_gym.envs.noise"} <= followed("hare_gym.envs.bilinear")
+    assert "hare_gym.checks" in followed("hare_gym")
+
+
+def test_key_follows_data_beside_a_module(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "_two_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "agent.py").write_text(
+        "from hare_gym import Agent\nclass Two(Agent):\n    def act(self, observation):\n        return 0\n"
+    )
+    monkeypatch.setattr(specification, "_OURS", ("hare_gym", "hare_agents", "_two_package"))
+    (package / "corpus.txt").write_text("one")
+    keys = set()
+    for text in ("one", "two"):
+        (package / "corpus.txt").write_text(text)
+        _clear_caches()
+        keys.add(spec(agent="_two_package.agent:Two").key)
+    _clear_caches()
+    assert len(keys) == 2
+
+
+def _clear_caches():
+    for cached in (code_fingerprint, specification._source_hash, specification._file_hash, specification._imports):
         cached.cache_clear()
 
 
@@ -244,6 +282,8 @@ def test_agent_without_a_source_file_is_refused(monkeypatch):
     [
         ({"seed": -1}, "seed must be a whole number, at least 0, not -1."),
         ({"seed": True}, "seed must be a whole number, at least 0, not True."),
+        ({"trace_every": -1}, "trace_every must be a whole number, at least 0, not -1."),
+        ({"trace_every": 2, "lanes": 4}, "trace_every needs lanes=1, not 4: a trace tells of one user at a time."),
         ({"lanes": 0}, "lanes must be a whole number, at least 1, not 0."),
         ({"env_kwargs": {"x": math.nan}}, "env_kwargs of E and A must be plain JSON values: "),
         ({"agent_kwargs": {"x": object}}, "agent_kwargs of E and A must be plain JSON values: "),
@@ -271,6 +311,36 @@ def test_unobserved_rounds_count_in_nothing_but_the_rounds():
 def test_session_may_end_before_its_horizon():
     record, _ = run(spec(ODD, horizon=30, ends_at=12))
     assert record["status"] == "ok" and record["rounds"][-1] == 12 == record["totals"]["rounds"]
+
+
+# -- traces -----------------------------------------------------------------------------------------------------
+
+
+def test_trace_tells_whom_the_rounds_served():
+    record, _ = run(spec(ODD, horizon=30, trace_every=4, agent_kwargs={"epsilon": 0.0}))
+    trace = record["trace"]
+    assert trace["round"] == [4, 8, 12, 16, 20, 24, 28]
+    assert {len(column) for column in trace.values()} == {7}
+    assert all(1 <= visit <= round for visit, round in zip(trace["visit"], trace["round"], strict=True))
+    # Greedy tells "late" in its later rounds only; before that there is nothing
+    assert trace["late"][0] is None and trace["late"][-1] is not None
+
+
+def test_trace_counts_each_users_rounds():
+    record, _ = run(spec("HareBilinear-v0", horizon=200, trace_every=1, late_users=0.5))
+    seen = {}
+    for t, user, visit, first in zip(*(record["trace"][name] for name in ("round", "user", "visit", "first"))):
+        begun, count = seen.get(user, (t, 0))
+        assert (visit, first) == (count + 1, begun)
+        seen[user] = begun, count + 1
+    assert max(begun for begun, _ in seen.values()) > 100
+
+
+def test_trace_changes_neither_the_session_nor_the_key_of_others():
+    plain, traced = spec(), spec(trace_every=5)
+    assert "trace_every" not in plain.settings() and plain.key != traced.key
+    assert run(plain)[0]["actions_sha256"] == run(traced)[0]["actions_sha256"]
+    assert "trace" not in run(plain)[0]
 
 
 # -- lanes ----------------------------------------------------------------------------------------------------

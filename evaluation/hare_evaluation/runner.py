@@ -55,7 +55,7 @@ def run(spec: RunSpec) -> tuple[Record, Record]:
         HareError: The environment or the agent cannot be made.
     """
     env = make(spec.env, spec.env_kwargs, spec.lanes)
-    session = Session(env, make_agent(spec.agent, **spec.agent_kwargs), spec.lanes)
+    session = Session(env, make_agent(spec.agent, **spec.agent_kwargs), spec.lanes, spec.trace_every)
     environment_seed, rng = seeds(spec.seed_set, spec.seed)
     error = None
     started = perf_counter()
@@ -75,6 +75,7 @@ def run(spec: RunSpec) -> tuple[Record, Record]:
         "status": "failed" if error else "ok",
         "task": session.task_summary(),
         **session.ledger.summary(),
+        **({} if session.trace is None else {"trace": session.trace.columns}),
         "estimates": session.estimates,
         "actions_sha256": session.actions_hash.hexdigest(),
         "error": error,
@@ -88,9 +89,10 @@ class Session:
     A round is one user's: with lanes, each pass of the loop is ``lanes`` rounds.
     """
 
-    def __init__(self, env: Any, agent: Agent, lanes: int) -> None:
+    def __init__(self, env: Any, agent: Agent, lanes: int, trace_every: int = 0) -> None:
         self.env, self.agent, self.lanes = env, agent, lanes
         self.ledger = Ledger()
+        self.trace = Trace(trace_every) if trace_every else None
         self.actions_hash = hashlib.sha256()
         self.estimates: dict[str, Any] | None = None
         self.round = 0  # the pass of the loop that is being played; 0 while the session is being set up
@@ -98,7 +100,7 @@ class Session:
 
     def play(self, environment_seed: int, rng: np.random.Generator) -> None:
         """Runs the session to its end."""
-        agent, lanes, store = self.agent, self.lanes, self.ledger.store
+        agent, lanes, store, trace = self.agent, self.lanes, self.ledger.store, self.trace
         observation, _ = self.env.reset(seed=environment_seed)
         task: TaskSpec = self.env.unwrapped.task
         agent.reset(task, rng)
@@ -144,6 +146,8 @@ class Session:
                         catalogue += info["catalogue_oracle_reward"]
                         observed += lanes
                     t3 = perf_counter()
+                    if trace is not None:
+                        trace.visit(t, int(observation["user"]), agent)
                     act_seconds += t1 - t0
                     step_seconds += t2 - t1
                     update_seconds += t3 - t2
@@ -245,6 +249,30 @@ class Ledger:
             "diagnostics": self.diagnostics,
             "totals": {**totals, "observed": observed, "rounds": rounds},
         }
+
+
+class Trace:
+    """Who was served, and what the agent said of itself, at every n-th round."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.columns: dict[str, list[Any]] = {"round": [], "user": [], "visit": [], "first": []}
+        self._visits: dict[int, tuple[int, int]] = {}
+
+    def visit(self, t: int, user: int, agent: Agent) -> None:
+        """Counts a user's round; keeps it if it is the n-th of the session."""
+        first, visits = self._visits.get(user, (t, 0))
+        self._visits[user] = first, visits + 1
+        if t % self.every:
+            return
+        diagnostics = agent.diagnostics()
+        columns, kept = self.columns, len(self.columns["round"])
+        for name in diagnostics.keys() - columns.keys():
+            columns[name] = [None] * kept
+        row = {**diagnostics, "round": t, "user": user, "visit": visits + 1, "first": first}
+        for name, column in columns.items():
+            value = row.get(name, nan)
+            column.append(value if isfinite(value) else None)
 
 
 class _Lanes:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,8 @@ TUNING_SEEDS = "tuning"
 
 # What environments and estimates compute with; an agent names its own.
 _LIBRARIES = ("scipy", "scikit-learn")
+# Whose modules are followed by their imports.
+_OURS = ("hare_gym", "hare_agents")
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class RunSpec:
         env_kwargs: The environment's knobs and ``action_mode``; plain JSON values.
         agent_kwargs: The agent's hyperparameters; plain JSON values.
         lanes: Users of the one world that are served at once; above 1 the environment needs a native vector form.
+        trace_every: Rounds between two entries of the record's trace (who was served, and the agent's diagnostics);
+            0 keeps none.
     """
 
     env: str
@@ -56,6 +63,7 @@ class RunSpec:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     agent_kwargs: Mapping[str, Any] = field(default_factory=dict)
     lanes: int = 1
+    trace_every: int = 0
 
     def __post_init__(self) -> None:
         for name in ("env_kwargs", "agent_kwargs"):
@@ -65,10 +73,12 @@ class RunSpec:
                 raise ConfigError(
                     f"{name} of {self.env} and {self.agent} must be plain JSON values: {error}."
                 ) from error
-        for name, low in (("seed", 0), ("lanes", 1)):
+        for name, low in (("seed", 0), ("lanes", 1), ("trace_every", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ConfigError(f"{name} must be a whole number, at least {low}, not {value!r}.")
+        if self.trace_every and self.lanes > 1:
+            raise ConfigError(f"trace_every needs lanes=1, not {self.lanes}: a trace tells of one user at a time.")
 
     @cached_property
     def versions(self) -> dict[str, Any]:
@@ -96,6 +106,7 @@ class RunSpec:
             "seed_set": self.seed_set,
             "seed": self.seed,
             "lanes": self.lanes,
+            **({"trace_every": self.trace_every} if self.trace_every else {}),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,18 +123,65 @@ class RunSpec:
 def code_fingerprint(env: str, agent: str) -> str:
     """SHA-256 over the source files that decide a result, so that changed code runs anew.
 
-    They are `hare_gym`, the loop, and the packages of the environment, of the agent and of the agents it derives
-    from. Other libraries are not among them; their versions stand in the key by themselves.
+    Of this project's packages they are the modules of the loop, the environment and the agent, and what those import
+    in turn; of a stranger's package, all of it. The data files beside each module count too. Other libraries are not
+    among them; their versions stand in the key by themselves.
     """
     entry_point = registered(env).entry_point
     module = entry_point.partition(":")[0] if isinstance(entry_point, str) else entry_point.__module__
-    cls = agent_class(agent)
-    bases = [base.__module__ for base in cls.__mro__ if base.__module__.partition(".")[0] == "hare_agents"]
-    roots = {_source_root(name) for name in ("hare_gym", module, cls.__module__, *bases)}
     here = Path(__file__).parent
-    roots |= {here / "environments.py", here / "runner.py", here / "off_policy.py"}
-    hashes = sorted((root.name, _source_hash(root)) for root in roots)
-    return hashlib.sha256(canonical_json(hashes).encode()).hexdigest()
+    found = {f"loop: {name}": _source_hash(here / name) for name in ("environments.py", "off_policy.py", "runner.py")}
+    waiting = [module, *(base.__module__ for base in agent_class(agent).__mro__)]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name.partition(".")[0] in sys.stdlib_module_names:
+            continue
+        seen.add(name)
+        if name.partition(".")[0] in _OURS:
+            source = _module_file(name)
+            found |= {f"{name}: {path.name}": _source_hash(path) for path in (source, *_data_beside(source))}
+            waiting += _imports(source)
+        else:
+            root = _source_root(name)
+            found[root.name] = _source_hash(root)
+            waiting += [inner for file in _python_files(root) for inner in _imports(file)]
+    return hashlib.sha256(canonical_json(found).encode()).hexdigest()
+
+
+def _module_file(name: str) -> Path:
+    spec = find_spec(name)
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin)
+
+
+def _data_beside(source: Path) -> list[Path]:
+    return [path for path in source.parent.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc")]
+
+
+def _python_files(root: Path) -> list[Path]:
+    return [root] if root.is_file() else sorted(root.rglob("*.py"))
+
+
+@cache
+def _imports(source: Path) -> list[str]:
+    """The modules of this project that a file imports, anywhere in it; a package where a name is taken from it."""
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in _OURS:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in inner if _is_module(name)}
+            names |= modules if len(modules) == len(inner) else {node.module, *modules}
+    return sorted(name for name in names if name.partition(".")[0] in _OURS)
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent is a module and no package
+        return False
 
 
 def _source_root(module_name: str) -> Path:
@@ -143,8 +201,10 @@ def _source_root(module_name: str) -> Path:
 def _source_hash(root: Path) -> str:
     if root.is_file():
         return hashlib.sha256(root.read_bytes()).hexdigest()
-    files = sorted((path.relative_to(root).as_posix(), path) for path in root.rglob("*.py"))
-    hashes = [(name, hashlib.sha256(path.read_bytes()).hexdigest()) for name, path in files]
+    hashes = [
+        (path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in _python_files(root)
+    ]
     return hashlib.sha256(canonical_json(hashes).encode()).hexdigest()
 
 
@@ -180,11 +240,12 @@ class Seeds(_Entry):
 
 
 class EnvironmentEntry(_Entry):
-    """An environment of a suite. ``label`` is what tables and figures call it."""
+    """An environment of a suite. ``label`` is what tables and figures call it; see `RunSpec` for ``trace_every``."""
 
     id: str
     label: str = ""
     kwargs: dict[str, Any] = {}
+    trace_every: int = Field(default=0, ge=0, strict=True)
 
     def model_post_init(self, context: Any) -> None:
         """Fills in the label."""
@@ -260,6 +321,7 @@ class Suite(_Entry):
                                 env_kwargs=environment.kwargs,
                                 agent_kwargs=agent.hyperparameters,
                                 lanes=lanes,
+                                trace_every=environment.trace_every,
                             )
                             for seed in range(self.seeds.count)
                         ],
