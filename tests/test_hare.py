@@ -17,6 +17,7 @@ from hare_agents.hare.learned_heads import LearnedHeads
 from hare_agents.hare.replay import Replay
 from hare_agents.hare.synthesis import Decoder, explore, unit
 from hare_agents.hare.user_state import CoreModel, PopulationRidge
+from hare_agents.linear import with_one
 from hare_gym.checks import check_agent
 from hare_gym.errors import ActionError, ConfigError, DataError, UnknownNameError
 
@@ -242,7 +243,13 @@ class TestLearnedHeads:
         x, e, q_0, y = rng.standard_normal(5), rng.standard_normal(3), rng.standard_normal(4), rng.standard_normal(4)
         *_, q, length = heads._forward(x[None, None], e[None, None], q_0[None, None])
         k = heads.p["W_K"] @ y
-        np.testing.assert_allclose(heads.queries(x, e, q_0) @ y, np.vecdot((q / length)[:, 0], k))
+        expected = np.vecdot((q / length)[:, 0], k)
+        rows = np.empty((2, 5))
+        heads.exponents(x, e, q_0, rows)
+        np.testing.assert_allclose(heads.queries(rows) @ y, expected)
+        np.testing.assert_allclose(heads.exponents_of(x[None], e[None], q_0[None])[0], rows)
+        rewards = heads.rewards(rows @ np.append(1.0, y)[:, None])
+        np.testing.assert_allclose(rewards, heads.link(expected[:, None]))
 
 
 class TestGate:
@@ -429,10 +436,10 @@ class TestSynthesis:
         round = hare.prepare(x, 0)
         y = hare._optimum(round, hare.pool[0])
         assert np.linalg.norm(y) == pytest.approx(1.0)
-        own = hare._expected(round, y[None])[0]
-        assert own >= hare._expected(round, hare.pool.items).max()
+        own = hare._expected(round.F, with_one(y[None]))[0]
+        assert own >= hare._expected(round.F, with_one(hare.pool.items)).max()
         others = sphere(np.random.default_rng(1), 2000, 4)
-        assert own >= hare._expected(round, others).max() - 1e-3
+        assert own >= hare._expected(round.F, with_one(others)).max() - 1e-3
 
     @pytest.mark.parametrize("kind", ["optimum", "blend", "normalised", "decoded"])
     def test_every_synthesis_stays_in_the_ball(self, kind):

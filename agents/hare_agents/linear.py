@@ -84,7 +84,7 @@ class Ridge:
             raise unusable(x, r)
         self.theta += A_inv_x * (error / (1.0 + variance))
         s = A_inv_x * (1.0 / math.sqrt(1.0 + variance))
-        _add_outer(self.A_inv, s, s, -1.0)
+        add_outer(self.A_inv, s, s, -1.0)
         waiting = self.count % _BLOCK
         self._waiting_x[waiting] = x
         self._waiting_r[waiting] = r
@@ -219,10 +219,10 @@ class ArrowRidge:
         if slot == 0:
             slot = self._new_slot(group)
         g = A_inv_w * scale
-        _add_outer(self.A_u_inv[slot], g, g, -1.0)
-        _add_outer(self.H[slot], A_inv_w, rho, 1.0 / gamma)
-        _add_outer(self._A_u[slot], w, w, 1.0)
-        _add_outer(self._B_u[slot], w, zr, 1.0)
+        add_outer(self.A_u_inv[slot], g, g, -1.0)
+        add_outer(self.H[slot], A_inv_w, rho, 1.0 / gamma)
+        add_outer(self._A_u[slot], w, w, 1.0)
+        add_outer(self._B_u[slot], w, zr, 1.0)
         self._counts[slot] += 1
         if self._counts[slot] % REFACTOR_EVERY == 0:
             self.A_u_inv[slot] = inverse(self._A_u[slot])
@@ -502,7 +502,7 @@ def inverse(A: Array) -> Array:
     return full
 
 
-def _add_outer(A: Array, u: Array, v: Array, scale: float) -> None:
+def add_outer(A: Array, u: Array, v: Array, scale: float) -> None:
     """``A += scale * outer(u, v)`` in place, without the temporary matrix."""
     dger(scale, v, u, a=A.T, overwrite_a=True)
 

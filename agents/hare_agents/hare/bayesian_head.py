@@ -11,13 +11,13 @@ from scipy.linalg.blas import dsyrk
 from scipy.linalg.lapack import dposv
 
 from hare_agents.hare.replay import Replay
-from hare_agents.linear import Array, take_array
+from hare_agents.linear import Array, add_outer, take_array, with_one
 from hare_gym.errors import DataError
 
 # Coefficients of W_Q at most: where queries are long, their leading principal components stand for them.
 _MOST_FEATURES = 800
 # Rounds between two solutions of the normal equations: at least so many, and this share of the rounds so far.
-_SOLVE_AFTER, _SOLVE_SHARE = 64, 1 / 32
+_SOLVE_AFTER, _SOLVE_SHARE = 64, 1 / 8
 # Growth of the data between two complete fits, so that all of them together cost a few times the last.
 _GROWTH = 2.0
 _ROWS = 2048
@@ -88,14 +88,12 @@ class BayesianHead:
 
     def queries(self, X: Array, E: Array) -> Array:
         """The queries of many rounds, ``(..., d)``, of x ``(..., q)`` and factors ``(..., r)``."""
-        e1 = np.ones((*E.shape[:-1], 1, 1 + self.rank))
-        e1[..., 0, 1:] = E
-        return np.asarray((e1 @ self._parts(X))[..., 0, :])
+        return np.asarray(np.vecmat(with_one(E), self._parts(X)))
 
     def _parts(self, X: Array) -> Array:
-        x1 = np.ones((*X.shape[:-1], len(self.W_Q)))
-        x1[..., 1:] = X if self.directions is None else X @ self.directions
-        return (x1 @ self.W_Q).reshape(*X.shape[:-1], 1 + self.rank, -1)
+        x1 = with_one(X if self.directions is None else X @ self.directions)
+        parts = x1.reshape(-1, x1.shape[-1]) @ self.W_Q
+        return parts.reshape(*X.shape[:-1], 1 + self.rank, -1)
 
     def update(self, slot: int, parts: Array, y: Array, r: float) -> None:
         """Kalman's step for one user's factor: the reward told g·e_u + noise.
@@ -109,12 +107,13 @@ class BayesianHead:
         if not self.ready:
             return
         self._grow(slot)
-        g = parts @ y
+        all_g = parts @ y
+        g_0, g = all_g.item(0), all_g[1:]
         P, e = self.P[slot], self.E[slot]
-        Pg = P @ g[1:]
-        gain = Pg * (1.0 / (self.noise + float(Pg @ g[1:])))
-        e += gain * (r - self.c - float(g[0]) - float(g[1:] @ e))
-        P -= gain[:, None] * Pg
+        Pg = P @ g
+        gain = Pg * (1.0 / (self.noise + float(Pg @ g)))
+        e += gain * (r - self.c - g_0 - float(g @ e))
+        add_outer(P, Pg, gain, -1.0)
 
     def learn(self, replay: Replay, states: Callable[[], Array]) -> bool:
         """Takes in the rounds that wait, if enough do; fits everything anew when the data has doubled.
@@ -192,12 +191,10 @@ class BayesianHead:
     def _take_in(self, replay: Replay, rounds: NDArray[np.intp]) -> None:
         for start in range(0, len(rounds), _ROWS):
             chunk = rounds[start : start + _ROWS]
-            X, slots, n = replay.x[chunk], replay.slot[chunk], len(chunk)
+            slots, n = replay.slot[chunk], len(chunk)
             self._grow(int(slots.max()))
-            x1 = np.ones((n, len(self.W_Q)))
-            x1[:, 1:] = X if self.directions is None else X @ self.directions
-            e1 = np.ones((n, 1 + self.rank))
-            e1[:, 1:] = self.E[slots]
+            X = replay.x[chunk]
+            x1, e1 = with_one(X if self.directions is None else X @ self.directions), with_one(self.E[slots])
             features = (x1[:, :, None] * e1[:, None, :]).reshape(n, -1)
             rows = np.ones((n, self.K))
             np.multiply(

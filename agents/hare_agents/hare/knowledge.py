@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from hare_agents.linear import Array, take_array
+from hare_agents.linear import Array, take_array, with_one
 from hare_gym.errors import ActionError, DataError
 
 Indices = NDArray[np.intp]
@@ -76,10 +76,11 @@ class Clusters:
 
     def earned(self, cluster: int, surprise: float) -> None:
         """Learns what an item of a cluster earned above expectation."""
-        value = self.values[cluster]
+        sums, value = self.sums, self.values.item(cluster)
         self.gain += _GAIN_RATE * (value * (2.0 * surprise - value) - self.gain)
-        total, count = self.sums[:, cluster] * _KEPT + (surprise, 1.0)
-        self.sums[:, cluster] = total, count
+        total = sums.item(0, cluster) * _KEPT + surprise
+        count = sums.item(1, cluster) * _KEPT + 1.0
+        sums[0, cluster], sums[1, cluster] = total, count
         self.values[cluster] = total / (count + _NOTHING)
 
     def shown(self, cluster: int, q: Array) -> None:
@@ -104,12 +105,17 @@ class KnowledgePool:
     def __init__(self, items: Array, clusters: int, candidates: int, rng: np.random.Generator) -> None:
         items = _checked_items(items)
         self.size, self.dim, self._most = len(items), items.shape[1], candidates
-        self.items: Array = items.copy()
+        self._rows = with_one(items)
         self.alive = np.ones(self.size, dtype=np.bool_)
         self.clusters = Clusters.of(items, clusters, rng)
         self.cluster: Indices = self.clusters.assign(items)
         self._rng = rng
         self._index()
+
+    @property
+    def items(self) -> Array:
+        """The vectors by id, ``(capacity, d)``; rows from `size` on are room for new items."""
+        return self._rows[:, 1:]
 
     def _note_departed(self) -> None:
         present = self.alive[: self.size]
@@ -141,12 +147,12 @@ class KnowledgePool:
         self._read_index()
 
     def _read_index(self) -> None:
-        self._sorted_items: Array = self.items[self._sorted_ids]
+        self._sorted_rows: Array = self._rows[self._sorted_ids]
         self._note_departed()
 
     def all_items(self) -> tuple[Array, NDArray[np.bool_] | None]:
-        """Every row, ``(N, d)``, and which still are in the pool (None for all of them)."""
-        return self.items[: self.size], self._usable
+        """Every item as [1; y], ``(N, 1 + d)``, and which still are in the pool (None for all of them)."""
+        return self._rows[: self.size], self._usable
 
     def candidates(self, queries: Array) -> tuple[Indices, Array]:
         """About M items for exact attention: those in the cells nearest to any of the queries.
@@ -159,7 +165,7 @@ class KnowledgePool:
             queries: ``(h, d)``.
 
         Returns:
-            The items' ids, ``(m,)``, without repetition, and their vectors, ``(m, d)``.
+            The items' ids, ``(m,)``, without repetition, and the items as [1; y], ``(m, 1 + d)``.
         """
         assert self._cells is not None
         scores = queries @ self._cells.centres.T
@@ -180,15 +186,15 @@ class KnowledgePool:
             if held >= self._most:
                 break
         ids = np.concatenate([self._sorted_ids[part] for part in chosen])
-        items = np.concatenate([self._sorted_items[part] for part in chosen])
+        rows = np.concatenate([self._sorted_rows[part] for part in chosen])
         if self._indexed < self.size:
             tail = np.arange(self._indexed, self.size)
             ids = np.concatenate([ids, tail])
-            items = np.concatenate([items, self.items[self._indexed : self.size]])
+            rows = np.concatenate([rows, self._rows[self._indexed : self.size]])
         if self._usable is not None:
             kept = self.alive[ids]
-            ids, items = ids[kept], items[kept]
-        return ids, items
+            ids, rows = ids[kept], rows[kept]
+        return ids, rows
 
     def __getitem__(self, id: int) -> Array:
         """An item's vector, also of one that has left (a reward may come late).
@@ -205,12 +211,12 @@ class KnowledgePool:
         """Takes in new items, ``(n, d)``; returns their ids, ``(n,)``."""
         items = _checked_items(items, self.dim)
         ids = np.arange(self.size, self.size + len(items))
-        if ids[-1] >= len(self.items):
-            room = np.zeros((max(2 * len(self.items), int(ids[-1]) + 1), self.dim))
-            room[: self.size] = self.items[: self.size]
+        if ids[-1] >= len(self._rows):
+            room = np.ones((max(2 * len(self._rows), int(ids[-1]) + 1), 1 + self.dim))
+            room[: self.size] = self._rows[: self.size]
             alive = np.zeros(len(room), dtype=np.bool_)
             alive[: self.size] = self.alive[: self.size]
-            self.items, self.alive = room, alive
+            self._rows, self.alive = room, alive
         self.items[ids], self.alive[ids] = items, True
         self.size += len(items)
         self.cluster = np.concatenate([self.cluster, self.clusters.assign(items)])
@@ -266,7 +272,7 @@ class KnowledgePool:
         K = len(state["centres"])
         centres = take_array(state, "centres", (K, self.dim))
         Sigma_inv = take_array(state, "Sigma_inv", (K, self.dim, self.dim))
-        self.size, self.items, self.alive = len(items), items.copy(), np.array(state["alive"], dtype=np.bool_)
+        self.size, self._rows, self.alive = len(items), with_one(items), np.array(state["alive"], dtype=np.bool_)
         self.clusters = Clusters(centres)
         self.clusters.Sigma_inv = Sigma_inv
         self.clusters.sums = take_array(state, "sums", (2, K))

@@ -59,6 +59,10 @@ class LearnedHeads:
         self._gradient: Array = np.zeros((heads, size))
         self._moments: Array = np.zeros((2, heads, size))
         self._decays: Array = np.zeros((heads, size))
+        self._change: Array = np.empty((heads, size))
+        self._work: tuple[Array, ...] = (np.empty((heads, 0, H)),) * 5
+        self._xe1: Array = np.ones(query_dim + rank + 1)
+        self._features: Array = np.ones((heads, 2 * H + 1 + d))
         self.steps = 0
         self.scale = 1.0
         self.p = self._views(self._flat)
@@ -83,29 +87,93 @@ class LearnedHeads:
             start = end
         return views
 
+    def _room(self, size: int) -> tuple[Array, ...]:
+        """Five arrays ``(M, size, H)`` to work in: fresh memory for each step would cost as much as the arithmetic."""
+        if self._work[0].shape[1] != size:
+            self._work = tuple(np.empty((self.count, size, self.hidden)) for _ in range(5))
+        return self._work
+
     def _forward(self, x: Array, e: Array, q_0: Array) -> tuple[Array, ...]:
-        """[x, e, 1], W_2 e, [h, f, 1], q and |q|, each ``(M, B, ...)``; x, e, q_0 are ``(M or 1, B, ...)``."""
+        """[x, e, 1], h, W_2 e, f, q and |q|, each ``(M, B, ...)``; x, e, q_0 are ``(M or 1, B, ...)``.
+
+        h, W_2 e and f are overwritten by the next call.
+        """
         p, H = self.p, self.hidden
         a, b = x.shape[-1], e.shape[-1]
         xe1 = np.empty((*x.shape[:2], a + b + 1))
         xe1[..., :a], xe1[..., a : a + b], xe1[..., -1] = x, e, 1.0
-        hf1 = np.empty((self.count, x.shape[1], 2 * H + 1))
-        h = np.tanh(xe1 @ p["W_1"], out=hf1[..., :H])
-        gates = e @ p["W_2"]
-        np.multiply(h, gates, out=hf1[..., H:-1])
-        hf1[..., -1] = 1.0
-        q = hf1 @ p["W_Q"]
+        h, gates, f, *_ = self._room(x.shape[1])
+        np.tanh(np.matmul(xe1, p["W_1"], out=h), out=h)
+        np.matmul(e, p["W_2"], out=gates)
+        np.multiply(h, gates, out=f)
+        q = h @ p["W_Q"][:, :H]
+        q += f @ p["W_Q"][:, H:-1]
+        q += p["W_Q"][:, -1:]
         q += p["gamma"] * q_0
-        return xe1, gates, hf1, q, np.sqrt(np.vecdot(q, q))[..., None] + 1e-12
+        return xe1, h, gates, f, q, np.sqrt(np.vecdot(q, q))[..., None] + 1e-12
 
-    def queries(self, x: Array, e: Array, q_0: Array) -> Array:
-        """The heads' queries where contents live, W_Kᵀ q / |q|, so that s = query · y; ``(M, d)``."""
-        *_, q, length = self._forward(x[None, None], e[None, None], (q_0 * self.scale)[None, None])
-        return np.asarray(((q / length) @ self.p["W_K"])[:, 0])
+    def exponents(self, x: Array, e: Array, q_0: Array, out: Array) -> None:
+        """The exponents of the heads' links, -c_0 - c_1 s, as functions of content: rows to be multiplied by [1; y].
+
+        As `_forward`, for one round, with all heads' matrices side by side: few products of fair size.
+
+        Args:
+            x: The query, ``(q,)``.
+            e: The user's factor, ``(r,)``.
+            q_0: The Bayesian head's query, ``(d,)``.
+            out: Where they go, ``(M, 1 + d)``.
+        """
+        if self._serving is None:
+            self._serving = self._fuse()
+        into_hidden, into_queries = self._serving
+        xe1, F, H, n, d = self._xe1, self._features, self.hidden, len(x), len(q_0)
+        xe1[:n], xe1[n:-1] = x, e
+        hidden = (xe1 @ into_hidden).reshape(2, self.count, H)
+        h = np.tanh(hidden[0], out=F[:, :H])
+        np.multiply(h, hidden[1], out=F[:, H : 2 * H])
+        np.multiply(q_0, self.scale, out=F[:, -d:])
+        q = np.vecmat(F, into_queries)
+        length = np.vecdot(q[:, :d], q[:, :d])
+        np.sqrt(length, out=length)
+        length += 1e-12
+        out[:, :1] = self._falling[0]
+        np.multiply(q[:, d:], self._falling[1] / length[:, None], out=out[:, 1:])
+
+    def exponents_of(self, X: Array, E: Array, Q_0: Array) -> Array:
+        """`exponents` of B rounds at once: ``(B, q)``, ``(B, r)`` and ``(B, d)`` to ``(B, M, 1 + d)``."""
+        *_, q, length = self._forward(X[None], E[None], (Q_0 * self.scale)[None])
+        rows = np.empty((len(X), self.count, 1 + q.shape[-1]))
+        rows[..., :1] = self._falling[0]
+        rows[..., 1:] = ((q * (self._falling[1][:, None] / length)) @ self.p["W_K"]).swapaxes(0, 1)
+        return rows
+
+    def queries(self, exponents: Array) -> Array:
+        """The queries behind `exponents`, where contents live: W_Kᵀ q / |q|, so that s = query · y; ``(..., M, d)``."""
+        return np.asarray(exponents[..., 1:] / self._falling[1])
+
+    def _fuse(self) -> tuple[Array, Array]:
+        """[x, e, 1] to both hidden layers of all heads, and [h, f, 1, q_0] to q and W_Kᵀ q, as one matrix each."""
+        p, M, H = self.p, self.count, self.hidden
+        d, rows = p["W_K"].shape[-1], self.shapes["W_1"][0]
+        r = self.shapes["W_2"][0]
+        into_hidden = np.zeros((rows, 2, M, H))
+        into_hidden[:, 0] = p["W_1"].swapaxes(0, 1)
+        into_hidden[-1 - r : -1, 1] = p["W_2"].swapaxes(0, 1)
+        both = np.concatenate([np.broadcast_to(np.eye(d), (M, d, d)), p["W_K"]], axis=2)
+        into_queries = np.concatenate([p["W_Q"] @ both, p["gamma"] * both], axis=1)
+        return into_hidden.reshape(rows, -1), into_queries
 
     def _read_link(self) -> None:
         c_0, c_1, a = self.p["link"].swapaxes(0, 1)
         self._intercept, self._slope, self._top = c_0, np.exp(c_1), np.exp(a)
+        self._falling = -self._intercept, -self._slope
+        self._serving: tuple[Array, Array] | None = None
+
+    def rewards(self, exponents: Array) -> Array:
+        """The link of exponents -c_0 - c_1 s, ``(..., M, N)``, in place."""
+        np.exp(exponents, out=exponents)
+        exponents += 1.0
+        return np.divide(self._top, exponents, out=exponents)
 
     def link(self, s: Array) -> Array:
         """Expected rewards of attention scores, ``(M, N)`` both."""
@@ -131,13 +199,14 @@ class LearnedHeads:
         """
         p, g, H = self.p, self._g, self.hidden
         q_0 = q_0 * self.scale
-        xe1, gates, hf1, q, length = self._forward(x, e, q_0)
+        xe1, h, gates, f, q, length = self._forward(x, e, q_0)
+        *_, d_f, d_h = self._room(x.shape[1])
         q /= length
         d_q = k = y @ p["W_K"].swapaxes(1, 2)
         s = np.vecdot(q, k)
         sigmoid = 1.0 / (1.0 + np.exp(-self._intercept - self._slope * s))
         mean = self._top * sigmoid
-        kept = np.clip(mean, _MARGIN, 1.0 - _MARGIN)
+        kept = np.minimum(np.maximum(mean, _MARGIN), 1.0 - _MARGIN)
         d_mean = (mean - r) / (kept * (1.0 - kept) * x.shape[1])
         d_logit = d_mean * mean * (1.0 - sigmoid)
         g["link"][:, 0, 0] = d_logit.sum(axis=1)
@@ -149,12 +218,16 @@ class LearnedHeads:
         d_q -= q * np.vecdot(d_q, q)[..., None]
         d_q /= length
         g["gamma"][:, 0, 0] = np.vecdot(q_0, d_q).sum(axis=1)
-        g["W_Q"][:] = hf1.swapaxes(1, 2) @ d_q
-        d_hf1 = d_q @ p["W_Q"].swapaxes(1, 2)
-        h, d_h, d_f = hf1[..., :H], d_hf1[..., :H], d_hf1[..., H:-1]
-        g["W_2"][:] = e.swapaxes(1, 2) @ (d_f * h)
-        d_h += d_f * gates
-        d_h *= 1.0 - h * h
+        g["W_Q"][:, :H] = h.swapaxes(1, 2) @ d_q
+        g["W_Q"][:, H:-1] = f.swapaxes(1, 2) @ d_q
+        d_q.sum(axis=1, out=g["W_Q"][:, -1])
+        np.matmul(d_q, p["W_Q"][:, H:-1].swapaxes(1, 2), out=d_f)
+        g["W_2"][:] = e.swapaxes(1, 2) @ np.multiply(d_f, h, out=f)
+        d_f *= gates
+        np.matmul(d_q, p["W_Q"][:, :H].swapaxes(1, 2), out=d_h)
+        d_h += d_f
+        h *= h
+        d_h *= np.subtract(1.0, h, out=h)
         g["W_1"][:] = xe1.swapaxes(1, 2) @ d_h
         return g
 
@@ -171,13 +244,23 @@ class LearnedHeads:
         self.steps += 1
         rate = learning_rate / (1.0 + rounds / _HALF)
         m, v = self._moments
-        g = self._gradient
-        m += (1.0 - _BETA_1) * (g - m)
-        v += (1.0 - _BETA_2) * (g * g - v)
+        g, change = self._gradient, self._change
+        m *= _BETA_1
+        m += np.multiply(g, 1.0 - _BETA_1, out=change)
+        g *= g
+        g *= 1.0 - _BETA_2
+        v *= _BETA_2
+        v += g
         step = rate * (1.0 - _BETA_2**self.steps) ** 0.5 / (1.0 - _BETA_1**self.steps)
         if weight_decay:
-            self._flat -= (rate * weight_decay) * (self._decays * self._flat)
-        self._flat -= step * m / (np.sqrt(v) + 1e-8)
+            np.multiply(self._decays, self._flat, out=change)
+            change *= rate * weight_decay
+            self._flat -= change
+        np.sqrt(v, out=change)
+        change += 1e-8
+        np.divide(m, change, out=change)
+        change *= step
+        self._flat -= change
         self._read_link()
 
     def state(self) -> dict[str, NDArray[Any]]:

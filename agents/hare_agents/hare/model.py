@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from hare_agents.hare.replay import Replay
 from hare_agents.hare.synthesis import Decoder, explore, unit
 from hare_agents.hare.user_state import CoreModel
 from hare_agents.items import Mask, best_item, greedy_probabilities, top_items
-from hare_agents.linear import Array, Belief, take_array
+from hare_agents.linear import Array, Belief, take_array, with_one
 from hare_agents.thompson import draw
 from hare_gym.config import configure
 from hare_gym.errors import ActionError, DataError
@@ -52,7 +53,8 @@ class Round:
         belief: The core's.
         q_0: The Bayesian head's query, ``(d,)``.
         parts: What q_0 is made of, ``(1 + r, d)``.
-        Q: The learned heads' queries, ``(M, d)``.
+        F: What the heads expect, as functions of content, ``(2 + M, 1 + d)``: F [1; y] holds the expected rewards of
+            the core and the Bayesian head, and the exponents of the learned heads' links.
     """
 
     key: tuple[int, bytes, int]
@@ -61,7 +63,7 @@ class Round:
     belief: Belief
     q_0: Array
     parts: Array
-    Q: Array
+    F: Array
 
 
 class HARE:
@@ -111,7 +113,8 @@ class HARE:
         self.pool = KnowledgePool(pool, c.clusters, c.candidates, self.rng)
         d = self.content_dim = self.pool.dim
         q = self.query_dim = d if query_dim is None else query_dim
-        self._query_shape = (q,)
+        self._query_shape, self._content_shape = (q,), (d,)
+        self._y1: Array = np.ones(1 + d)
         self.core = CoreModel(q, d, c.ridge, c.user_ridge)
         self.bayesian = BayesianHead(q, d, c.rank, c.ridge, c.warmup)
         self.learned = LearnedHeads(q, d, c.rank, c.hidden, c.heads if c.attention else 0, self.rng)
@@ -160,13 +163,12 @@ class HARE:
             A = self._attention(round, scores, Y, usable)
             chosen: Any = int(self.rng.choice(len(A), p=A))
         elif slate is None:
-            chosen = best_item(scores, usable, self.rng)
+            chosen = _best(scores, usable, self.rng)
         else:
             chosen = top_items(scores, slate, usable, self.rng)
         if self.config.schedule == "learned" and slate is None:
             self._meta = self._meta_gradient(round, scores, Y, clusters, usable, chosen)
-        kept = slice(None) if usable is None else usable
-        self._shown = scores[kept], Y[kept], round.belief
+        self._shown = (scores, Y, round.belief) if usable is None else (scores[usable], Y[usable], round.belief)
         return chosen if ids is None else ids[chosen]
 
     def synthesize(self, query: Array, user: int) -> Array:
@@ -182,10 +184,13 @@ class HARE:
         scores = self._scores(round, Y, clusters)
         self._shown = scores, Y, round.belief
         kind = self.config.synthesis
-        z = None if kind == "optimum" else self._attention(round, scores, Y, None) @ Y
+        z = None if kind == "optimum" else self._attention(round, scores, Y, None) @ Y[:, 1:]
         if kind == "blend":
             return np.asarray(z)
-        y = unit(z - Y.mean(axis=0)) if kind == "normalised" else self._optimum(round, Y[int(scores.argmax())])
+        if kind == "normalised":
+            y = unit(z - Y[:, 1:].mean(axis=0))
+        else:
+            y = self._optimum(round, Y[int(scores.argmax()), 1:])
         if kind == "decoded":
             assert z is not None
             self._pair, y = (z, y), self.decoder(z)
@@ -198,13 +203,13 @@ class HARE:
         The score is the mixture plus the core's bonus. Where all of it is convex (linear heads, the bonus), no step
         lowers it, see `hare_agents.linucb.most_optimistic`; the link is not, so this is a climb of a few steps.
         """
-        w, M, bonus = self.gate.w, self.learned.count, self.config.posterior_bonus
+        w, bonus = self.gate.w, self.config.posterior_bonus
         V = round.belief.V
-        fixed = w[0] * round.belief.m[1:] + w[1] * round.q_0
+        fixed, Q = w[:2] @ round.F[:2, 1:], self._learned_queries(round)
         for _ in range(_CLIMB):
             gradient = fixed
-            if M:
-                gradient = gradient + (w[2:] * self.learned.slope((round.Q @ y)[:, None])[:, 0]) @ round.Q
+            if len(Q):
+                gradient = gradient + (w[2:] * self.learned.slope((Q @ y)[:, None])[:, 0]) @ Q
             if bonus:
                 Vy = V[1:, 1:] @ y + V[0, 1:]
                 width = float(np.sqrt(max(y @ Vy + V[0, 1:] @ y + V[0, 0], 1e-300)))
@@ -234,7 +239,7 @@ class HARE:
 
     def learn(self, round: Round, y: Array, cluster: int | None, reward: float) -> None:
         """Learns one round: ``y`` of ``cluster`` (None: the nearest) earned ``reward``."""
-        if y.shape != (self.content_dim,):
+        if y.shape != self._content_shape:
             raise ActionError(f"Content must have shape ({self.content_dim},), not {y.shape}.")
         errors = reward - self._expected_of(round, y)
         surprise = float(self.gate.w @ errors)
@@ -275,8 +280,8 @@ class HARE:
             # several steps in a row find their code and data in the processor's caches
             for _ in range(c.steps):
                 i = self.rng.integers(0, len(replay), (heads.count, c.batch))
-                X, E = replay.x[i], head.E[replay.slot[i]]
-                batch = X, E, head.queries(X, E), replay.y[i], replay.r[i]
+                X, E = replay.x.take(i, axis=0), head.E.take(replay.slot[i], axis=0)
+                batch = X, E, head.queries(X, E), replay.y.take(i, axis=0), replay.r[i]
                 heads.train(batch, c.learning_rate, c.weight_decay, self.t)
             self._admit()
 
@@ -309,16 +314,20 @@ class HARE:
         slot = self.core.posterior.slot(user)
         head = self.bayesian
         q_0, parts = head.query(x, slot)
-        Q = self.learned.queries(x, head._e1[1:], q_0) if self.learned.count else q_0[None, :][:0]
-        self._round = Round(key, x.copy(), user, belief, q_0, parts, Q)
+        F = np.empty((len(self.gate.w), 1 + self.content_dim))
+        F[0] = belief.m
+        F[1, 0], F[1, 1:] = head.c, q_0
+        if self.learned.count:
+            self.learned.exponents(x, head._e1[1:], q_0, F[2:])
+        self._round = Round(key, x.copy(), user, belief, q_0, parts, F)
         return self._round
 
     def _look(
         self, round: Round, items: Array | None, usable: Mask | None
     ) -> tuple[Indices | None, Array, Indices, Mask | None]:
-        """The items to attend to: ids (None: their places), vectors, clusters, and which can be used."""
+        """The items to attend to: ids (None: their places), [1; y], clusters, and which can be used."""
         if items is not None:
-            return None, items, self.pool.clusters.assign(items), usable
+            return None, with_one(items), self.pool.clusters.assign(items), usable
         if self.pool.searched and usable is None:
             ids, Y = self.pool.candidates(self._directions(round))
             return ids, Y, self.pool.cluster[ids], None
@@ -329,14 +338,17 @@ class HARE:
 
     def _directions(self, round: Round) -> Array:
         """The directions in which the heads that have weight look, ``(h, d)``."""
-        queries = [round.belief.m[1:], round.q_0, *round.Q]
+        queries = [round.belief.m[1:], round.q_0, *self._learned_queries(round)]
         return np.stack([q for q, w in zip(queries, self.gate.w.tolist(), strict=True) if w > 0.0])
+
+    def _learned_queries(self, round: Round) -> Array:
+        return self.learned.queries(round.F[2:]) if self.learned.count else round.F[:0, 1:]
 
     def _direction(self, round: Round) -> Array:
         """q̂: the mixture's query, of length one."""
         w = self.gate.w
         q = w[0] * unit(round.belief.m[1:]) + w[1] * unit(round.q_0)
-        for w_h, q_h in zip(w[2:].tolist(), round.Q, strict=True):
+        for w_h, q_h in zip(w[2:].tolist(), self._learned_queries(round), strict=True):
             q += w_h * unit(q_h)
         return unit(q)
 
@@ -350,34 +362,30 @@ class HARE:
 
     def _expected_of(self, round: Round, y: Array) -> Array:
         """Every head's expected reward of one content, ``(2 + M,)``."""
-        m = round.belief.m
-        expected = np.empty(len(self.gate.w))
-        expected[0] = m[0] + m[1:] @ y
-        expected[1] = self.bayesian.c + round.q_0 @ y
+        self._y1[1:] = y
+        expected: Array = round.F @ self._y1
         if self.learned.count:
-            expected[2:] = self.learned.link((round.Q @ y)[:, None])[:, 0]
+            self.learned.rewards(expected[2:, None])
         return expected
 
-    def _expected(self, round: Round, Y: Array) -> Array:
-        """The gate's mixture of the heads' expected rewards, ``(N,)``: what is linear in y in one product."""
-        w, m = self.gate.w, round.belief.m
-        expected = Y @ (w[0] * m[1:] + w[1] * round.q_0)
-        expected += w[0] * m[0] + w[1] * self.bayesian.c
-        if self.learned.count and w[2:].any():
-            expected += w[2:] @ self.learned.link(round.Q @ Y.T)
-        return np.asarray(expected)
+    def _expected(self, F: Array, Y: Array) -> Array:
+        """The gate's mixture of the heads' expected rewards, ``(..., N)``, for a round's F or for a batch of them."""
+        w = self.gate.w
+        expected = F @ Y.T
+        if any(w.tolist()[2:]):
+            self.learned.rewards(expected[..., 2:, :])
+        return np.asarray(w @ expected)
 
     def _scores(self, round: Round, Y: Array, clusters: Indices) -> Array:
         c, belief = self.config, round.belief
-        scores = self._expected(round, Y)
+        scores = self._expected(round.F, Y)
         if c.choice == "thompson":
-            drawn = draw(belief, c.posterior_scale, self.rng).m - belief.m
-            scores += drawn[0] + Y @ drawn[1:]
+            scores += Y @ (draw(belief, c.posterior_scale, self.rng).m - belief.m)
         elif c.posterior_bonus:
-            scores += c.posterior_bonus * np.sqrt(_variance(belief, Y))
+            scores += _width(belief.V, Y, c.posterior_bonus)
         if c.cluster_values and self.pool.clusters.gain > 0.0:
             scores += self.pool.clusters.values[clusters]
-        alpha = self._alpha() @ self.gate.w
+        alpha = self._alpha() @ self.gate.w if self._explores else 0.0
         if alpha:
             scores += alpha * self.pool.clusters.uncertainty(self._direction(round))[clusters]
         return scores
@@ -395,7 +403,7 @@ class HARE:
 
     def _logit_variance(self, belief: Belief, Y: Array) -> float:
         """The core's posterior variance of a logit, its mean over the items."""
-        return float(_variance(belief, Y).mean()) * (self.config.posterior_scale / self.config.temperature) ** 2
+        return float(np.vecdot(Y @ belief.V, Y).mean()) * (self.config.posterior_scale / self.config.temperature) ** 2
 
     # -- what it can tell ------------------------------------------------------------------------------------
 
@@ -404,7 +412,7 @@ class HARE:
         with self._lock:
             round = self.prepare(query, user)
             ids, Y, _, usable = self._look(round, None, None)
-            A = self._attention(round, self._expected(round, Y), Y, usable)
+            A = self._attention(round, self._expected(round.F, Y), Y, usable)
             return (np.arange(len(A)) if ids is None else ids), A
 
     def probabilities(self, query: Array, user: int, usable: Mask | None = None) -> Array | None:
@@ -556,11 +564,20 @@ class HARE:
         return hare
 
 
-def _variance(belief: Belief, Y: Array) -> Array:
-    """[1; y]ᵀV[1; y] for each content, ``(N,)``, without the ones."""
-    V = belief.V
-    YV = Y @ V[1:, 1:]
-    YV += 2.0 * V[0, 1:]
-    variance = np.vecdot(YV, Y)
-    variance += V[0, 0]
-    return np.asarray(np.maximum(variance, 0.0, out=variance))
+def _width(V: Array, Y: Array, scale: float) -> Array:
+    """scale √([1; y]ᵀV[1; y]) for each content, ``(..., N)``; ``V`` may be a batch."""
+    width = np.vecdot(Y @ V, Y)
+    np.maximum(width, 0.0, out=width)
+    np.sqrt(width, out=width)
+    width *= scale
+    return np.asarray(width)
+
+
+def _best(scores: Array, usable: Mask | None, rng: np.random.Generator) -> int:
+    """`best_item`, at a third of the cost where one item is best: argmax finds what is NaN or infinite too."""
+    if usable is None:
+        best = int(scores.argmax())
+        top = scores.item(best)
+        if math.isfinite(top) and np.count_nonzero(scores == top) == 1:
+            return best
+    return best_item(scores, usable, rng)
