@@ -362,11 +362,11 @@ class TestKnowledge:
         assert pool.searched
         loss = []
         for q in sphere(rng, 100, 8):
-            ids, found = pool.candidates(q[None])
-            np.testing.assert_array_equal(found, items[ids])
+            ids, found = pool.candidates(pool.cells[:, 1:] @ q)
+            np.testing.assert_array_equal(found, with_one(items[ids]))
             assert len(np.unique(ids)) == len(ids)
             assert 1000 <= len(ids) < 3000
-            loss.append((items @ q).max() - (found @ q).max())
+            loss.append((items @ q).max() - (found[:, 1:] @ q).max())
         assert np.mean(np.array(loss) == 0.0) > 0.9
         assert max(loss) < 0.1
 
@@ -374,22 +374,26 @@ class TestKnowledge:
         rng = np.random.default_rng(0)
         items = sphere(rng, 3000, 4)
         pool = KnowledgePool(items, 4, 500, rng)
+
+        def near(q):
+            return pool.candidates(pool.cells[:, 1:] @ q)
+
         q = sphere(rng, 4)
         new = pool.add(q[None])
         assert new.tolist() == [3000]
-        ids, found = pool.candidates(q[None])
-        assert ids[(found @ q).argmax()] == 3000
+        ids, found = near(q)
+        assert ids[(found[:, 1:] @ q).argmax()] == 3000
         pool.remove(new)
-        assert 3000 not in pool.candidates(q[None])[0]
+        assert 3000 not in near(q)[0]
         best = int((items @ q).argmax())
         pool.remove([best])
-        assert best not in pool.candidates(q[None])[0]
+        assert best not in near(q)[0]
         pool.remove(np.setdiff1d(np.arange(3000), [best, 1, 2, 3]))
         assert not pool.searched
         assert pool.ids.tolist() == [i for i in (1, 2, 3) if i != best]
         many = pool.add(sphere(rng, 900, 4))
         assert pool.searched
-        assert set(pool.candidates(pool[int(many[5])][None])[0]) <= {1, 2, 3, *many.tolist()}
+        assert set(near(pool[int(many[5])])[0]) <= {1, 2, 3, *many.tolist()}
 
     @pytest.mark.parametrize(
         ("call", "text"),
@@ -571,7 +575,7 @@ class TestHARE:
     def test_attention_weights_are_a_distribution_over_the_pool(self):
         hare = taught(100)
         hare.remove_items([4])
-        ids, A = hare.attention_weights(sphere(np.random.default_rng(0), 4), 1)
+        ids, A = hare.attention(sphere(np.random.default_rng(0), 4), 1)
         assert ids.tolist() == list(range(12))
         assert A.sum() == pytest.approx(1.0)
         assert A[4] == 0.0

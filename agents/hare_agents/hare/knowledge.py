@@ -18,6 +18,8 @@ Indices = NDArray[np.intp]
 _PER_CLUSTER, _AT_LEAST = 64, 4096
 _ITERATIONS = 10
 _CHUNK = 65_536
+# Cells of the search, in units of √N.
+_CELLS = 2.0
 # Of a cluster's value: what stays of a showing at the next, and the showings of value zero that it starts with.
 _KEPT, _NOTHING = 0.995, 20.0
 _GAIN_RATE = 0.005
@@ -132,14 +134,14 @@ class KnowledgePool:
         return self._cells is not None
 
     def _index(self) -> None:
-        """Sorts the items by cells (k-means, √N of them), so that a cell is one slice of memory."""
+        """Sorts the items by cells (k-means, 2√N of them), so that a cell is one slice of memory."""
         self._cells: Clusters | None = None
         self._sorted_ids: Indices = np.empty(0, dtype=np.intp)
         self._starts: Indices = np.zeros(1, dtype=np.intp)
         self._indexed = self.size
         ids = self.ids
         if len(ids) > self._most:
-            self._cells = Clusters.of(self.items[ids], int(len(ids) ** 0.5), self._rng)
+            self._cells = Clusters.of(self.items[ids], int(_CELLS * len(ids) ** 0.5), self._rng)
             cell = self._cells.assign(self.items[ids])
             order = np.argsort(cell, kind="stable")
             self._sorted_ids = ids[order]
@@ -148,43 +150,39 @@ class KnowledgePool:
 
     def _read_index(self) -> None:
         self._sorted_rows: Array = self._rows[self._sorted_ids]
+        centres = np.empty((0, self.dim)) if self._cells is None else self._cells.centres
+        self.cells = with_one(centres)
+        self.cell_clusters = self.clusters.assign(centres)
         self._note_departed()
 
     def all_items(self) -> tuple[Array, NDArray[np.bool_] | None]:
         """Every item as [1; y], ``(N, 1 + d)``, and which still are in the pool (None for all of them)."""
         return self._rows[: self.size], self._usable
 
-    def candidates(self, queries: Array) -> tuple[Indices, Array]:
-        """About M items for exact attention: those in the cells nearest to any of the queries.
+    def candidates(self, scores: Array) -> tuple[Indices, Array]:
+        """About M items for exact attention: those of the best cells.
 
-        An inverted file (Jégou, Douze and Schmid 2011) without the quantiser: √N cells, of which the best by
-        centre·q are read whole until they hold M items, in turn for each query; items that came since the last
-        sorting are among them. Costs O(√N d + M d) instead of O(N d).
+        An inverted file (Jégou, Douze and Schmid 2011) without the quantiser: the cells whose centres score best are
+        read whole until they hold M items; items that came since the last sorting are among them. With C cells it
+        costs O((C + M) d) instead of O(N d).
 
         Args:
-            queries: ``(h, d)``.
+            scores: Of the cells' centres `cells`, as if they were items, ``(C,)``.
 
         Returns:
             The items' ids, ``(m,)``, without repetition, and the items as [1; y], ``(m, 1 + d)``.
         """
-        assert self._cells is not None
-        scores = queries @ self._cells.centres.T
-        # rounds of k: the best cell of every query, then the second-best, ...
-        wanted = min(scores.shape[1], -(-2 * self._most * scores.shape[1] // max(len(self._sorted_ids), 1)) + 1)
-        top = np.argpartition(-scores, wanted - 1, axis=1)[:, :wanted]
-        order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1)
-        ranked = np.take_along_axis(top, order, axis=1).T.ravel()
-        chosen, held = [], 0
-        taken: set[int] = set()
-        for cell in ranked.tolist():
-            if cell in taken:
-                continue
-            taken.add(cell)
-            start, end = int(self._starts[cell]), int(self._starts[cell + 1])
-            chosen.append(slice(start, end))
-            held += end - start
-            if held >= self._most:
+        count, total = len(scores), max(len(self._sorted_ids), 1)
+        wanted = min(count, 2 * self._most * count // total + 2)
+        while True:
+            top = np.argpartition(scores, count - wanted)[count - wanted :]
+            top = top[np.argsort(-scores[top])]
+            starts, ends = self._starts[top], self._starts[top + 1]
+            enough = int(np.searchsorted(np.cumsum(ends - starts), self._most)) + 1
+            if enough <= wanted or wanted == count:
                 break
+            wanted = count
+        chosen = [slice(*ends) for ends in zip(starts[:enough].tolist(), ends[:enough].tolist(), strict=True)]
         ids = np.concatenate([self._sorted_ids[part] for part in chosen])
         rows = np.concatenate([self._sorted_rows[part] for part in chosen])
         if self._indexed < self.size:

@@ -124,6 +124,7 @@ class HARE:
         self.alpha: Array = np.full(len(self.gate.w), c.alpha)
         self._explores = c.alpha > 0.0 or c.schedule == "learned"
         self._admit()
+        self.frozen = False
         self.t = 0
         self._next_prior = 64
         self._round: Round | None = None
@@ -157,8 +158,9 @@ class HARE:
         self, round: Round, slate: int | None = None, items: Array | None = None, usable: Mask | None = None
     ) -> Any:
         """Chooses among the pool, or among ``items`` of which ``usable`` can be used."""
-        ids, Y, clusters, usable = self._look(round, items, usable)
-        scores = self._scores(round, Y, clusters)
+        drawn = self._drawn(round)
+        ids, Y, clusters, usable = self._look(round, items, usable, drawn)
+        scores = self._scores(round, Y, clusters, drawn)
         if self.config.choice == "sample" and slate is None:
             A = self._attention(round, scores, Y, usable)
             chosen: Any = int(self.rng.choice(len(A), p=A))
@@ -178,10 +180,11 @@ class HARE:
 
     def compose(self, round: Round, items: Array | None = None, usable: Mask | None = None) -> Array:
         """As `synthesize`, over the pool or over ``items`` of which ``usable`` can be used."""
-        _, Y, clusters, usable = self._look(round, items, usable)
+        drawn = self._drawn(round)
+        _, Y, clusters, usable = self._look(round, items, usable, drawn)
         if usable is not None:
             Y, clusters = Y[usable], clusters[usable]
-        scores = self._scores(round, Y, clusters)
+        scores = self._scores(round, Y, clusters, drawn)
         self._shown = scores, Y, round.belief
         kind = self.config.synthesis
         z = None if kind == "optimum" else self._attention(round, scores, Y, None) @ Y[:, 1:]
@@ -246,6 +249,12 @@ class HARE:
         # this raises for what is not finite; nothing has been learned before
         self.core.update(round.x, round.user, y, reward)
         self.t += 1
+        if self.frozen:
+            self._meta = self._pair = None
+            slot = self.core.posterior.slot(round.user)
+            if self.config.attention and self.config.user_state:
+                self.bayesian.update(slot, round.parts, y, reward)
+            return
         if self._meta is not None:
             self.alpha = np.maximum(self.alpha + _META_STEP * surprise * self._meta, 0.0)
         if self._pair is not None:
@@ -263,6 +272,22 @@ class HARE:
         if self.config.population and self.t == self._next_prior:
             self.core.posterior.learn_prior(float(self.gate.C[0, 0]))
             self._next_prior = self.t + max(64, self.t // 4)
+        if self.t == self.config.freeze_at:
+            self.freeze()
+
+    def freeze(self) -> None:
+        """Ends all learning but that of the users' own states: u_t, Sigma_u, e_u and P_u. There is no way back.
+
+        The shared coefficients, W_Q, the learned heads, the gate, the clusters' values and Sigma_j, alpha, the decoder
+        and the population's prior stay as they are. The shared coefficients count as known from here on: u_t and
+        Sigma_u are the posterior given them, and an item's width is that of the user's block alone.
+        """
+        with self._lock:
+            self._hold(True)
+
+    def _hold(self, frozen: bool) -> None:
+        self.frozen, self._round = frozen, None
+        self.core.hold(frozen)
 
     def _learn_attention(self, round: Round, y: Array, reward: float) -> None:
         c, head, heads, replay = self.config, self.bayesian, self.learned, self.replay
@@ -323,23 +348,19 @@ class HARE:
         return self._round
 
     def _look(
-        self, round: Round, items: Array | None, usable: Mask | None
+        self, round: Round, items: Array | None, usable: Mask | None, drawn: Array | None
     ) -> tuple[Indices | None, Array, Indices, Mask | None]:
         """The items to attend to: ids (None: their places), [1; y], clusters, and which can be used."""
         if items is not None:
             return None, with_one(items), self.pool.clusters.assign(items), usable
         if self.pool.searched and usable is None:
-            ids, Y = self.pool.candidates(self._directions(round))
+            pool = self.pool
+            ids, Y = pool.candidates(self._scores(round, pool.cells, pool.cell_clusters, drawn))
             return ids, Y, self.pool.cluster[ids], None
         Y, present = self.pool.all_items()
         if usable is not None and present is not None:
             present = present & usable
         return None, Y, self.pool.cluster, present if usable is None or present is not None else usable
-
-    def _directions(self, round: Round) -> Array:
-        """The directions in which the heads that have weight look, ``(h, d)``."""
-        queries = [round.belief.m[1:], round.q_0, *self._learned_queries(round)]
-        return np.stack([q for q, w in zip(queries, self.gate.w.tolist(), strict=True) if w > 0.0])
 
     def _learned_queries(self, round: Round) -> Array:
         return self.learned.queries(round.F[2:]) if self.learned.count else round.F[:0, 1:]
@@ -376,12 +397,18 @@ class HARE:
             self.learned.rewards(expected[..., 2:, :])
         return np.asarray(w @ expected)
 
-    def _scores(self, round: Round, Y: Array, clusters: Indices) -> Array:
+    def _drawn(self, round: Round) -> Array | None:
+        """What a draw from the core's posterior adds to its mean, as a function of [1; y]; for ``thompson`` only."""
+        if self.config.choice != "thompson":
+            return None
+        return draw(round.belief, self.config.posterior_scale, self.rng).m - round.belief.m
+
+    def _scores(self, round: Round, Y: Array, clusters: Indices, drawn: Array | None) -> Array:
         c, belief = self.config, round.belief
         scores = self._expected(round.F, Y)
-        if c.choice == "thompson":
-            scores += Y @ (draw(belief, c.posterior_scale, self.rng).m - belief.m)
-        elif c.posterior_bonus:
+        if drawn is not None:
+            scores += Y @ drawn
+        elif c.posterior_bonus and c.choice != "thompson":
             scores += _width(belief.V, Y, c.posterior_bonus)
         if c.cluster_values and self.pool.clusters.gain > 0.0:
             scores += self.pool.clusters.values[clusters]
@@ -394,12 +421,14 @@ class HARE:
         """alpha_h, ``(2 + M,)``."""
         return self.alpha / (1.0 + self.t) ** 0.5 if self.config.schedule == "sqrt" else self.alpha
 
-    def _attention(self, round: Round, scores: Array, Y: Array, usable: Mask | None) -> Array:
+    def _attention(
+        self, round: Round, scores: Array, Y: Array, usable: Mask | None, tempered: bool | None = None
+    ) -> Array:
         c = self.config
         logits = scores / c.temperature
         if usable is not None:
             logits = np.where(usable, logits, -np.inf)
-        return attention(logits, self._logit_variance(round.belief, Y) if c.tempered else 0.0)
+        return attention(logits, self._logit_variance(round.belief, Y) if (c.tempered if tempered is None else tempered) else 0.0)
 
     def _logit_variance(self, belief: Belief, Y: Array) -> float:
         """The core's posterior variance of a logit, its mean over the items."""
@@ -407,12 +436,36 @@ class HARE:
 
     # -- what it can tell ------------------------------------------------------------------------------------
 
-    def attention_weights(self, query: Array, user: int) -> tuple[Indices, Array]:
-        """The attention of one user's query: the ids of the items attended to, and their weights, ``(n,)`` both."""
+    def attention(
+        self, query: Array, user: int, by_cluster: bool = False, tempered: bool | None = None
+    ) -> tuple[Indices, Array]:
+        """The attention of one user's query, by the scores that `act` would use. Nothing is changed by asking.
+
+        Args:
+            query: ``(query_dim,)``.
+            user: Any integer.
+            by_cluster: Whether to sum the weights over the items of each knowledge cluster.
+            tempered: Whether the posterior's variance flattens it; as configured by default.
+
+        Returns:
+            The ids of the items attended to (all of a pool that is not searched), or the K clusters, ``(n,)``; and
+            their weights, ``(n,)``, sum one.
+
+        Raises:
+            DataError: As for `act`.
+        """
         with self._lock:
-            round = self.prepare(query, user)
-            ids, Y, _, usable = self._look(round, None, None)
-            A = self._attention(round, self._expected(round.F, Y), Y, usable)
+            before = self._round, self._last_user
+            try:
+                round = self.prepare(query, user)
+                ids, Y, clusters, usable = self._look(round, None, None, None)
+                scores = self._scores(round, Y, clusters, None)
+                A = self._attention(round, scores, Y, usable, tempered)
+            finally:
+                self._round, self._last_user = before
+            if by_cluster:
+                K = len(self.pool.clusters.centres)
+                return np.arange(K), np.bincount(clusters, A, K)
             return (np.arange(len(A)) if ids is None else ids), A
 
     def probabilities(self, query: Array, user: int, usable: Mask | None = None) -> Array | None:
@@ -421,8 +474,8 @@ class HARE:
             if self.config.choice == "thompson" or self.pool.searched:
                 return None
             round = self.prepare(query, user)
-            _, Y, clusters, usable = self._look(round, None, usable)
-            scores = self._scores(round, Y, clusters)
+            _, Y, clusters, usable = self._look(round, None, usable, None)
+            scores = self._scores(round, Y, clusters, None)
             if self.config.choice == "argmax":
                 return greedy_probabilities(scores, usable)
             return self._attention(round, scores, Y, usable)
@@ -495,6 +548,7 @@ class HARE:
                 for name, value in owner.state().items()
             }
             arrays["alpha"] = self.alpha.copy()
+            arrays["frozen"] = np.array(self.frozen, dtype=np.int64)
             arrays["counts"] = np.array([self.t, self._next_prior], dtype=np.int64)
             return arrays
 
@@ -505,6 +559,7 @@ class HARE:
             DataError: An array is missing, or is of another task or configuration.
         """
         with self._lock:
+            self._hold(bool(take_array(state, "frozen", (), np.int64)))
             for part, owner in self._parts().items():
                 own = {name[len(part) + 1 :]: state[name] for name in state if name.startswith(part + ".")}
                 try:

@@ -8,13 +8,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hare_agents.linear import Array, ArrowRidge, BilinearModel, inverse
+from hare_agents.linear import Array, ArrowRidge, BilinearModel, Ridge, inverse
 from hare_gym.errors import DataError
 
 # Users whose states teach the prior: the latest, so that learning it costs the same in any population.
 _TEACHERS = 512
 # The prior given by hand counts as much as this many users.
 _PRIOR_USERS = 10.0
+
+
+class KnownRidge(Ridge):
+    """A `Ridge` that has become certain: theta stays, and its covariance is zero."""
+
+    @classmethod
+    def of(cls, ridge: Ridge) -> KnownRidge:
+        """Takes over theta, and the sums it came from."""
+        known = cls(ridge.dim)
+        known.load_state(ridge.state())
+        known.A_inv = np.zeros_like(known.A_inv)
+        return known
+
+    def update(self, x: Array, r: float, A_inv_x: Array | None = None) -> None:
+        """Learns nothing."""
 
 
 class PopulationRidge(ArrowRidge):
@@ -91,3 +106,20 @@ class CoreModel(BilinearModel):
     def __init__(self, query_dim: int, content_dim: int, ridge: float, user_ridge: float) -> None:
         super().__init__(query_dim, content_dim, ridge, user_ridge)
         self.posterior = PopulationRidge(self.posterior.shared_dim, content_dim, ridge, user_ridge)
+
+    def hold(self, known: bool) -> None:
+        """Whether the shared coefficients count as known: then users are learned about given these, and they stay."""
+        posterior = self.posterior
+        if known != isinstance(posterior.shared, KnownRidge):
+            posterior.shared = KnownRidge.of(posterior.shared) if known else Ridge(posterior.shared_dim)
+        self._forget()
+
+    def update(self, x: Array, user: int, y: Array, r: float) -> None:
+        """Learns one round; raises as `BilinearModel.update` does."""
+        super().update(x, user, y, r)
+        self._forget()
+
+    def update_batch(self, X: Array, users: NDArray[np.integer[Any]], Y: Array, rewards: Array) -> None:
+        """Learns B rounds in order, as `BilinearModel.update_batch` does."""
+        super().update_batch(X, users, Y, rewards)
+        self._forget()
