@@ -158,7 +158,11 @@ class TestBayesianHead:
         def error():
             n = len(replay)
             return np.mean(
-                (replay.r[:n] - head.c - np.vecdot(head.queries(replay.x[:n], head.E[replay.slot[:n]]), replay.y[:n]))
+                (
+                    replay.r[:n]
+                    - head.c
+                    - np.vecdot(head.queries(replay.x[:n], head.E[replay.slot[:n]])[0], replay.y[:n])
+                )
                 ** 2
             )
 
@@ -572,13 +576,150 @@ class TestHARE:
         per_slot += posterior._prior[0].nbytes + head.E[0].nbytes + head.P[0].nbytes
         assert hare.bytes_per_user == per_slot
 
-    def test_attention_weights_are_a_distribution_over_the_pool(self):
+    def test_attention_is_a_distribution_over_the_pool(self):
         hare = taught(100)
         hare.remove_items([4])
         ids, A = hare.attention(sphere(np.random.default_rng(0), 4), 1)
         assert ids.tolist() == list(range(12))
         assert A.sum() == pytest.approx(1.0)
         assert A[4] == 0.0
+
+    def test_attention_over_clusters_sums_their_items(self):
+        hare = taught(200, clusters=3)
+        x = sphere(np.random.default_rng(0), 4)
+        _, A = hare.attention(x, 1, tempered=False)
+        clusters, by_cluster = hare.attention(x, 1, by_cluster=True, tempered=False)
+        assert clusters.tolist() == [0, 1, 2]
+        np.testing.assert_allclose(by_cluster, [A[hare.pool.cluster == j].sum() for j in range(3)])
+        _, tempered = hare.attention(x, 1)
+        assert entropy(tempered) > entropy(A)
+        assert hare.act(x, 1) == A.argmax()
+
+    @pytest.mark.parametrize("choice", ["argmax", "thompson", "sample"])
+    def test_asking_for_attention_changes_nothing(self, choice):
+        asked, other = taught(150, choice=choice), taught(150, choice=choice)
+        rng = np.random.default_rng(3)
+        for t in range(40):
+            x, reward = sphere(rng, 4), float(rng.random())
+            item = asked.act(x, t % 5)
+            assert item == other.act(x, t % 5)
+            asked.attention(sphere(rng, 4), 9)
+            assert asked.diagnostics() == other.diagnostics()
+            asked.update(x, t % 5, item, reward)
+            other.update(x, t % 5, item, reward)
+        for name, value in asked.state().items():
+            np.testing.assert_array_equal(other.state()[name], value, err_msg=name)
+
+    def test_frozen_only_the_users_states_move(self):
+        hare = taught(400, freeze_at=400, alpha=0.1, choice="sample")
+        assert hare.frozen
+        assert not taught(399, freeze_at=400).frozen
+        before, theta = hare.state(), hare.core.posterior.shared.theta.copy()
+        rng, told = np.random.default_rng(4), []
+        prior = hare.core.posterior.prior_of(50)
+        A, b = prior.copy(), np.zeros(4)
+        x_new = sphere(rng, 4)
+        _, first = hare.attention(x_new, 50)
+        for t in range(500):
+            x, user = sphere(rng, 4), (50, 0, 3)[t % 3]
+            item = hare.act(x, user)
+            y, reward = hare.pool[item], float(np.clip(0.5 + 0.4 * hare.pool[item] @ x_new, 0, 1))
+            hare.update(x, user, item, reward)
+            if user == 50:
+                told.append(hare.diagnostics()["attention_entropy_tempered"])
+                z = np.concatenate([[1.0], np.outer(np.append(1.0, x), y).ravel()])
+                A += np.outer(y, y)
+                b += y * (reward - z @ theta)
+        u, Sigma = hare.user_state(50)
+        np.testing.assert_allclose(u, np.linalg.solve(A, b), rtol=0, atol=1e-8)
+        np.testing.assert_allclose(Sigma, np.linalg.inv(A), rtol=0, atol=1e-8)
+        after = hare.state()
+        users = {"groups", "counts", "A_u", "A_u_inv", "B_u", "H", "E", "P", "prior"}
+        moved = {n for n in after if after[n].shape != before[n].shape or not np.array_equal(after[n], before[n])}
+        assert moved <= {f"core.{n}" for n in users} | {"bayesian.E", "bayesian.P", "counts"}
+        assert {"core.H", "bayesian.E", "bayesian.P"} <= moved
+        np.testing.assert_array_equal(after["core.prior"][: len(before["core.prior"])], before["core.prior"])
+        _, last = hare.attention(x_new, 50)
+        assert entropy(last) < entropy(first)
+        assert np.mean(told[-40:]) < np.mean(told[:10])
+
+    def test_a_frozen_one_goes_on_from_a_file(self, tmp_path):
+        hare = taught(200)
+        hare.freeze()
+        hare.save(tmp_path / "hare.npz")
+        heir = HARE.load(tmp_path / "hare.npz")
+        x = sphere(np.random.default_rng(0), 4)
+        for one in (hare, heir):
+            one.update(x, 77, 3, 0.9)
+        assert heir.frozen
+        for name, value in hare.state().items():
+            np.testing.assert_array_equal(heir.state()[name], value, err_msg=name)
+        heir.load_state(taught(200).state())
+        assert not heir.frozen
+        assert heir.core.posterior.shared.A_inv.any()
+
+    @pytest.mark.parametrize(
+        "knobs",
+        [{}, {"candidates": 6}, {"choice": "sample", "alpha": 0.1}, {"choice": "thompson"}, {"user_state": False}],
+    )
+    def test_a_batch_chooses_as_the_loop_does(self, knobs):
+        hare, other = taught(300, **knobs), taught(300, **knobs)
+        for one in (hare, other):
+            one.remove_items([7])
+        rng = np.random.default_rng(5)
+        X, users = sphere(rng, 40, 4), rng.integers(0, 9, 40)
+        chosen = hare.act_many(X, users)
+        assert chosen.tolist() == [other.act(x, user) for x, user in zip(X, users.tolist(), strict=True)]
+        assert 7 not in chosen
+        assert len(set(chosen.tolist())) > 2
+        assert hare.diagnostics() == pytest.approx(other.diagnostics())
+
+    def test_a_batch_of_updates_has_the_loops_posteriors(self):
+        hare, other = taught(300), taught(300)
+        rng = np.random.default_rng(6)
+        X, users, rewards = sphere(rng, 50, 4), rng.integers(0, 9, 50), rng.random(50)
+        chosen = hare.act_many(X, users)
+        hare.update_many(X, users, chosen, rewards)
+        for x, user, item, reward in zip(X, users.tolist(), chosen.tolist(), rewards.tolist(), strict=True):
+            other.update(x, user, item, reward)
+        assert hare.t == other.t == 350
+        mine, loops = hare.state(), other.state()
+        for name in ("core.shared_theta", "core.shared_A_inv", "core.H", "core.A_u_inv", "replay.r", "replay.x"):
+            np.testing.assert_allclose(mine[name], loops[name], rtol=0, atol=1e-10, err_msg=name)
+        assert mine["learned.steps"] == loops["learned.steps"]
+        assert mine["gate.count"] == loops["gate.count"]
+
+    def test_bad_batches_teach_nothing(self):
+        hare = taught(100)
+        X, users, items, rewards = sphere(np.random.default_rng(0), 3, 4), np.arange(3), np.arange(3), np.full(3, 0.5)
+        before = hare.state()
+        bad = np.array([0.5, np.nan, 0.5])
+        for error, text, batch in (
+            (DataError, r"The reward is nan \(of round 1\)", (X, users, items, bad)),
+            (DataError, "A query holds NaN", (X * np.nan, users, items, rewards)),
+            (DataError, r"shape \(B, 4\) and users \(B,\), not \(2, 4\) and \(3,\)", (X[:2], users, items, rewards)),
+            (DataError, "as many actions and rewards, not 2 and 3", (X, users, items[:2], rewards)),
+            (ActionError, "Item 12 is not in the pool", (X, users, items + 10, rewards)),
+        ):
+            with pytest.raises(error, match=text):
+                hare.update_many(*batch)
+        for name, value in hare.state().items():
+            np.testing.assert_array_equal(before[name], value, err_msg=name)
+
+    def test_a_population_is_played_in_batches(self):
+        agent = HAREAgent(**QUICK)
+        env = gym.make_vec("HareBilinear-v0", num_envs=16, shared_world=True, horizon=200)
+        observations, _ = env.reset(seed=0)
+        agent.reset(env.unwrapped.task, np.random.default_rng(0))
+        regrets = []
+        for _ in range(150):
+            actions = agent.act_batch(observations)
+            following, rewards, _, _, info = env.step(actions)
+            agent.update_batch(observations, actions, rewards)
+            observations = following
+            regrets.append(np.mean(info["regret"]))
+        assert agent.hare.t == 16 * 150
+        assert np.mean(regrets[-30:]) < 0.5 * np.mean(regrets[:5])
 
     def test_sampling_follows_the_probabilities(self):
         hare = taught(100, choice="sample", temperature=0.3)

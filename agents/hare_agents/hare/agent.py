@@ -74,6 +74,23 @@ class HAREAgent(Agent):
         cluster = int(hare.pool.cluster[action]) if items is None and self.spec.action_mode == "select" else None
         hare.learn(round, y.mean(axis=0) if self.spec.action_mode == "slate" else y, cluster, reward)
 
+    def act_batch(self, observations: Observation) -> Action:
+        """As `act` for B users; one item each, of the task's own pool, is chosen for all of them at once."""
+        if not self._batches(observations):
+            return super().act_batch(observations)
+        return self.hare.act_many(observations["query"], observations["user"])
+
+    def update_batch(self, observations: Observation, actions: Action, rewards: NDArray[np.float64]) -> None:
+        """Learns B rewards, see `HARE.update_many`."""
+        if self._batches(observations):
+            self.hare.update_many(observations["query"], observations["user"], actions, rewards)
+        else:
+            super().update_batch(observations, actions, rewards)
+
+    def _batches(self, observations: Observation) -> bool:
+        own_pool = self.spec.pool is not None and "pool_mask" not in observations
+        return own_pool and self.spec.action_mode == "select" and len(observations["user"]) > 1
+
     def probabilities(self, observation: Observation) -> NDArray[np.float64] | None:
         """The chance of each item, where it is known and the pool is the task's."""
         items, usable = self._of_round(observation)

@@ -86,9 +86,14 @@ class BayesianHead:
             self._e1[1:] = 0.0
         return self._e1 @ parts, parts
 
-    def queries(self, X: Array, E: Array) -> Array:
-        """The queries of many rounds, ``(..., d)``, of x ``(..., q)`` and factors ``(..., r)``."""
-        return np.asarray(np.vecmat(with_one(E), self._parts(X)))
+    def factors(self, slots: NDArray[np.intp]) -> Array:
+        """e_u by the core's slots, ``(n, r)``; zero for one that has none yet."""
+        return np.asarray(self.E.take(np.where(slots < len(self.E), slots, 0), axis=0))
+
+    def queries(self, X: Array, E: Array) -> tuple[Array, Array]:
+        """As `query` for many rounds: of x ``(..., q)`` and factors ``(..., r)``, ``(..., d)`` and parts."""
+        parts = self._parts(X)
+        return np.asarray(np.vecmat(with_one(E), parts)), parts
 
     def _parts(self, X: Array) -> Array:
         x1 = with_one(X if self.directions is None else X @ self.directions)

@@ -88,7 +88,7 @@ class LearnedHeads:
         return views
 
     def _room(self, size: int) -> tuple[Array, ...]:
-        """Five arrays ``(M, size, H)`` to work in: fresh memory for each step would cost as much as the arithmetic."""
+        """Five arrays ``(M, size, H)`` to work in: fresh memory would cost as much as the arithmetic."""
         if self._work[0].shape[1] != size:
             self._work = tuple(np.empty((self.count, size, self.hidden)) for _ in range(5))
         return self._work
@@ -148,7 +148,7 @@ class LearnedHeads:
         return rows
 
     def queries(self, exponents: Array) -> Array:
-        """The queries behind `exponents`, where contents live: W_Kᵀ q / |q|, so that s = query · y; ``(..., M, d)``."""
+        """The queries behind `exponents`, W_Kᵀ q / |q|, so that s = query · y; ``(..., M, d)``."""
         return np.asarray(exponents[..., 1:] / self._falling[1])
 
     def _fuse(self) -> tuple[Array, Array]:

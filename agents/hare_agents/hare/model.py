@@ -40,6 +40,8 @@ _META_STEP = 0.02
 _SYNTHESIS_HALF = 500.0
 _CLIMB = 6
 _NO_USER = 0
+# Scores that are computed at once for a batch of users.
+_SCORES = 16_384
 
 
 @dataclass(slots=True)
@@ -64,6 +66,25 @@ class Round:
     q_0: Array
     parts: Array
     F: Array
+
+
+@dataclass(slots=True)
+class Rounds:
+    """B rounds that begin together: `Round`, each field with a leading axis B. ``rounds[b]`` is one of them."""
+
+    key: tuple[bytes, bytes, int]
+    x: Array
+    user: NDArray[np.int64]
+    belief: Belief
+    q_0: Array
+    parts: Array
+    F: Array
+
+    def __getitem__(self, b: int) -> Round:
+        user, x, (m, V) = int(self.user[b]), self.x[b], self.belief
+        return Round(
+            (user, x.tobytes(), self.key[2]), x, user, Belief(m[b], V[b]), self.q_0[b], self.parts[b], self.F[b]
+        )
 
 
 class HARE:
@@ -128,6 +149,7 @@ class HARE:
         self.t = 0
         self._next_prior = 64
         self._round: Round | None = None
+        self._rounds: Rounds | None = None
         self._shown: tuple[Array, Array, Belief] | None = None
         self._meta: Array | None = None
         self._pair: tuple[Array, Array] | None = None
@@ -153,6 +175,53 @@ class HARE:
         """The ids of the ``size`` items to show, best first; raises as `act` does."""
         with self._lock:
             return np.asarray(self.choose(self.prepare(query, user), size), dtype=np.int64)
+
+    def act_many(self, queries: Array, users: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """The items to show to B users: those that `act` would choose one after the other.
+
+        All beliefs come from a few matrix products. Small pools are scored for many users at once too; a pool that is
+        searched has other candidates for everyone.
+
+        Args:
+            queries: ``(B, query_dim)``.
+            users: ``(B,)``.
+
+        Returns:
+            Ids, ``(B,)``.
+
+        Raises:
+            DataError: Queries that are not finite or not of their length, or not as many as users.
+        """
+        with self._lock:
+            return self.choose_many(self.prepare_many(queries, users))
+
+    def choose_many(self, rounds: Rounds) -> NDArray[np.int64]:
+        """Chooses among the pool for B rounds."""
+        c, size = self.config, len(rounds.user)
+        chosen = np.empty(size, dtype=np.int64)
+        if c.choice != "argmax" or self._explores or self.pool.searched:
+            for b in range(size):
+                chosen[b] = self.choose(rounds[b])
+            return chosen
+        Y, usable = self.pool.all_items()
+        step = max(1, _SCORES // len(Y))
+        for start in range(0, size, step):
+            part = slice(start, start + step)
+            scores = self._expected(rounds.F[part], Y)
+            if c.posterior_bonus:
+                scores += _width(rounds.belief.V[part], Y, c.posterior_bonus)
+            if c.cluster_values and self.pool.clusters.gain > 0.0:
+                scores += self.pool.clusters.values[self.pool.cluster]
+            if usable is not None:
+                scores[:, ~usable] = -np.inf
+            best = scores.argmax(axis=1)
+            top = np.take_along_axis(scores, best[:, None], axis=1)
+            for b in np.flatnonzero(((scores == top).sum(axis=1) != 1) | ~np.isfinite(top[:, 0])).tolist():
+                best[b] = best_item(scores[b], usable, self.rng)
+            chosen[part] = best
+        kept = slice(None) if usable is None else usable
+        self._shown = scores[-1, kept], Y[kept], rounds[size - 1].belief
+        return chosen
 
     def choose(
         self, round: Round, slate: int | None = None, items: Array | None = None, usable: Mask | None = None
@@ -240,6 +309,77 @@ class HARE:
                 y, cluster = self.pool[int(action)], int(self.pool.cluster[int(action)])
             self.learn(self.prepare(query, user), y, cluster, reward)
 
+    def update_many(
+        self,
+        queries: Array,
+        users: NDArray[np.integer[Any]],
+        actions: NDArray[np.integer[Any]],
+        rewards: Array,
+    ) -> None:
+        """Learns B rewards, in order, of items that were chosen before any of them was known.
+
+        The posteriors are those of B calls of `update`. The gate and the clusters learn from errors of what was
+        believed when the batch began; attention is fitted after it, as often as B rounds would have had it.
+
+        Args:
+            queries: As given to `act_many`.
+            users: As given to `act_many`.
+            actions: The items' ids, ``(B,)``.
+            rewards: In [0, 1], ``(B,)``.
+
+        Raises:
+            ActionError: There never was such an item.
+            DataError: Not finite, or not of one length; nothing has been learned then.
+        """
+        with self._lock:
+            ids = np.asarray(actions)
+            rewards = np.asarray(rewards, dtype=np.float64)
+            if not len(users) == len(ids) == len(rewards):
+                raise DataError(
+                    f"A batch of {len(users)} users must have as many actions and rewards, not {len(ids)} and "
+                    f"{len(rewards)}."
+                )
+            for id in ids.tolist():
+                self.pool[id]
+            bad = np.flatnonzero(~np.isfinite(rewards))
+            if len(bad):
+                raise DataError(
+                    f"The reward is {rewards[bad[0]]} (of round {bad[0]}): rewards must be finite numbers."
+                )
+            rounds = self.prepare_many(queries, users)
+            Y, clusters = self.pool.items[ids], self.pool.cluster[ids]
+            left = self.config.freeze_at - self.t
+            if self.config.schedule == "learned" or 0 < left < len(ids):
+                for b, reward in enumerate(rewards.tolist()):
+                    self.learn(self.prepare(rounds.x[b], int(rounds.user[b])), Y[b], int(clusters[b]), reward)
+            else:
+                self._learn_many(rounds, Y, clusters.tolist(), rewards)
+
+    def _learn_many(self, rounds: Rounds, Y: Array, clusters: list[int], rewards: Array) -> None:
+        c, size = self.config, len(rewards)
+        expected = np.matvec(rounds.F, with_one(Y))
+        if self.learned.count:
+            self.learned.rewards(expected[:, 2:, None])
+        errors = rewards[:, None] - expected
+        surprises = (errors @ self.gate.w).tolist()
+        self.core.update_batch(rounds.x, rounds.user, Y, rewards)
+        self.t += size
+        slots = [self.core.posterior.slot(user) if c.user_state else 0 for user in rounds.user.tolist()]
+        for b, (slot, reward) in enumerate(zip(slots, rewards.tolist(), strict=True)):
+            if c.attention and slot:
+                self.bayesian.update(slot, rounds.parts[b], Y[b], reward)
+            if self.frozen:
+                continue
+            self.gate.update(errors[b], self._ready, self._allowed)
+            if c.attention:
+                self.replay.add(rounds.x[b], Y[b], reward, slot)
+            if c.cluster_values:
+                self.pool.clusters.earned(clusters[b], surprises[b])
+            if self._explores and (self.t - size + b + 1) % c.covariance_every == 0:
+                self.pool.clusters.shown(clusters[b], self._direction(rounds[b]))
+        if not self.frozen:
+            self._learn_shared(size)
+
     def learn(self, round: Round, y: Array, cluster: int | None, reward: float) -> None:
         """Learns one round: ``y`` of ``cluster`` (None: the nearest) earned ``reward``."""
         if y.shape != self._content_shape:
@@ -262,14 +402,24 @@ class HARE:
         self._meta = self._pair = None
         self.gate.update(errors, self._ready, self._allowed)
         if self.config.attention:
-            self._learn_attention(round, y, reward)
+            # slot 0 is everybody's where users are not told apart: its factor stays zero
+            slot = self.core.posterior.slot(round.user) if self.config.user_state else 0
+            self.replay.add(round.x, y, reward, slot)
+            if slot:
+                self.bayesian.update(slot, round.parts, y, reward)
         if cluster is None:
             cluster = int(self.pool.clusters.assign(y[None])[0])
         if self.config.cluster_values:
             self.pool.clusters.earned(cluster, surprise)
         if self._explores and self.t % self.config.covariance_every == 0:
             self.pool.clusters.shown(cluster, self._direction(round))
-        if self.config.population and self.t == self._next_prior:
+        self._learn_shared(1)
+
+    def _learn_shared(self, rounds: int) -> None:
+        """What is learned now and then, after so many more rounds: attention and the population's prior."""
+        if self.config.attention:
+            self._learn_attention(rounds)
+        if self.config.population and self.t >= self._next_prior:
             self.core.posterior.learn_prior(float(self.gate.C[0, 0]))
             self._next_prior = self.t + max(64, self.t // 4)
         if self.t == self.config.freeze_at:
@@ -278,35 +428,31 @@ class HARE:
     def freeze(self) -> None:
         """Ends all learning but that of the users' own states: u_t, Sigma_u, e_u and P_u. There is no way back.
 
-        The shared coefficients, W_Q, the learned heads, the gate, the clusters' values and Sigma_j, alpha, the decoder
-        and the population's prior stay as they are. The shared coefficients count as known from here on: u_t and
-        Sigma_u are the posterior given them, and an item's width is that of the user's block alone.
+        The shared coefficients, W_Q, the learned heads, the gate, the clusters' values and Sigma_j, alpha, the
+        decoder and the population's prior stay as they are. The shared coefficients count as known from here on: u_t
+        and Sigma_u are the posterior given them, and an item's width is that of the user's block alone.
         """
         with self._lock:
             self._hold(True)
 
     def _hold(self, frozen: bool) -> None:
-        self.frozen, self._round = frozen, None
+        self.frozen, self._round, self._rounds = frozen, None, None
         self.core.hold(frozen)
 
-    def _learn_attention(self, round: Round, y: Array, reward: float) -> None:
+    def _learn_attention(self, rounds: int) -> None:
         c, head, heads, replay = self.config, self.bayesian, self.learned, self.replay
-        # slot 0 is everybody's where users are not told apart: its factor stays zero
-        slot = self.core.posterior.slot(round.user) if c.user_state else 0
-        replay.add(round.x, y, reward, slot)
-        if slot:
-            head.update(slot, round.parts, y, reward)
         if head.learn(replay, self._states):
             self._admit()
             last = replay.since(replay.total - 256)
-            q = head.queries(replay.x[last], head.E[replay.slot[last]])
+            q, _ = head.queries(replay.x[last], head.factors(replay.slot[last]))
             heads.scale = 1.0 / max(float(np.sqrt(np.vecdot(q, q).mean())), 1e-9)
-        if head.ready and heads.count and self.t % c.train_every == 0:
+        trainings = self.t // c.train_every - (self.t - rounds) // c.train_every
+        if head.ready and heads.count and trainings:
             # several steps in a row find their code and data in the processor's caches
-            for _ in range(c.steps):
+            for _ in range(trainings * c.steps):
                 i = self.rng.integers(0, len(replay), (heads.count, c.batch))
                 X, E = replay.x.take(i, axis=0), head.E.take(replay.slot[i], axis=0)
-                batch = X, E, head.queries(X, E), replay.y.take(i, axis=0), replay.r[i]
+                batch = X, E, head.queries(X, E)[0], replay.y.take(i, axis=0), replay.r[i]
                 heads.train(batch, c.learning_rate, c.weight_decay, self.t)
             self._admit()
 
@@ -346,6 +492,30 @@ class HARE:
             self.learned.exponents(x, head._e1[1:], q_0, F[2:])
         self._round = Round(key, x.copy(), user, belief, q_0, parts, F)
         return self._round
+
+    def prepare_many(self, queries: Array, users: NDArray[np.integer[Any]]) -> Rounds:
+        """`prepare` for B queries and users at once; raises as `act_many` does."""
+        X, group = np.array(queries, dtype=np.float64), np.array(users, dtype=np.int64)
+        if X.ndim != 2 or X.shape != (len(group), self.query_dim) or group.ndim != 1 or not len(group):
+            raise DataError(
+                f"Queries must have shape (B, {self.query_dim}) and users (B,), not {X.shape} and {group.shape}."
+            )
+        if not self.config.user_state:
+            group[:] = _NO_USER
+        key = (X.tobytes(), group.tobytes(), self.t)
+        self._last_user = int(group[-1])
+        if self._rounds is not None and self._rounds.key == key:
+            return self._rounds
+        belief, head = self.core.beliefs(X, group), self.bayesian
+        E = head.factors(np.array([self.core.posterior.slot(user) for user in group.tolist()]))
+        q_0, parts = head.queries(X, E)
+        F = np.empty((len(X), len(self.gate.w), 1 + self.content_dim))
+        F[:, 0] = belief.m
+        F[:, 1, 0], F[:, 1, 1:] = head.c, q_0
+        if self.learned.count:
+            F[:, 2:] = self.learned.exponents_of(X, E, q_0)
+        self._rounds = Rounds(key, X, group, belief, q_0, parts, F)
+        return self._rounds
 
     def _look(
         self, round: Round, items: Array | None, usable: Mask | None, drawn: Array | None
@@ -428,7 +598,9 @@ class HARE:
         logits = scores / c.temperature
         if usable is not None:
             logits = np.where(usable, logits, -np.inf)
-        return attention(logits, self._logit_variance(round.belief, Y) if (c.tempered if tempered is None else tempered) else 0.0)
+        return attention(
+            logits, self._logit_variance(round.belief, Y) if (c.tempered if tempered is None else tempered) else 0.0
+        )
 
     def _logit_variance(self, belief: Belief, Y: Array) -> float:
         """The core's posterior variance of a logit, its mean over the items."""
@@ -570,7 +742,7 @@ class HARE:
                     ) from error
             self.alpha = take_array(state, "alpha", self.alpha.shape)
             self.t, self._next_prior = take_array(state, "counts", (2,), np.int64).tolist()
-            self._round = self._shown = self._meta = self._pair = None
+            self._round = self._rounds = self._shown = self._meta = self._pair = None
             self._admit()
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -620,7 +792,7 @@ class HARE:
 
 
 def _width(V: Array, Y: Array, scale: float) -> Array:
-    """scale √([1; y]ᵀV[1; y]) for each content, ``(..., N)``; ``V`` may be a batch."""
+    """The widths √([1; y]ᵀV[1; y]) of the contents times ``scale``, ``(..., N)``; ``V`` may be a batch."""
     width = np.vecdot(Y @ V, Y)
     np.maximum(width, 0.0, out=width)
     np.sqrt(width, out=width)
