@@ -15,7 +15,7 @@ from hare_gym.errors import ActionError, DataError
 Indices = NDArray[np.intp]
 
 # Items that k-means is fitted to, per cluster, and at least.
-_PER_CLUSTER, _AT_LEAST = 64, 4096
+_PER_CLUSTER, _AT_LEAST = 32, 4096
 _ITERATIONS = 10
 _CHUNK = 65_536
 # Cells of the search, in units of √N.

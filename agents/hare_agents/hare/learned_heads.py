@@ -60,6 +60,7 @@ class LearnedHeads:
         self._moments: Array = np.zeros((2, heads, size))
         self._decays: Array = np.zeros((heads, size))
         self._change: Array = np.empty((heads, size))
+        self._serving: tuple[Array, Array] | None = None
         self._work: tuple[Array, ...] = (np.empty((heads, 0, H)),) * 5
         self._xe1: Array = np.ones(query_dim + rank + 1)
         self._features: Array = np.ones((heads, 2 * H + 1 + d))
@@ -167,13 +168,13 @@ class LearnedHeads:
         c_0, c_1, a = self.p["link"].swapaxes(0, 1)
         self._intercept, self._slope, self._top = c_0, np.exp(c_1), np.exp(a)
         self._falling = -self._intercept, -self._slope
-        self._serving: tuple[Array, Array] | None = None
+        self._serving = None
 
     def rewards(self, exponents: Array) -> Array:
         """The link of exponents -c_0 - c_1 s, ``(..., M, N)``, in place."""
         np.exp(exponents, out=exponents)
         exponents += 1.0
-        return np.divide(self._top, exponents, out=exponents)
+        return np.asarray(np.divide(self._top, exponents, out=exponents))
 
     def link(self, s: Array) -> Array:
         """Expected rewards of attention scores, ``(M, N)`` both."""

@@ -637,7 +637,7 @@ class HARE:
                 self._round, self._last_user = before
             if by_cluster:
                 K = len(self.pool.clusters.centres)
-                return np.arange(K), np.bincount(clusters, A, K)
+                return np.arange(K), np.bincount(clusters, A, K).astype(np.float64)
             return (np.arange(len(A)) if ids is None else ids), A
 
     def probabilities(self, query: Array, user: int, usable: Mask | None = None) -> Array | None:
