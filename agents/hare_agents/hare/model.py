@@ -40,7 +40,8 @@ _META_STEP = 0.02
 _SYNTHESIS_HALF = 500.0
 _CLIMB = 6
 _NO_USER = 0
-# Scores that are computed at once for a batch of users.
+# Users of a batch whose beliefs are computed at once, and scores: more would not stay in the processor's caches.
+_TOGETHER = 64
 _SCORES = 16_384
 
 
@@ -506,6 +507,16 @@ class HARE:
         self._last_user = int(group[-1])
         if self._rounds is not None and self._rounds.key == key:
             return self._rounds
+        made = [
+            self._made_of(X[start : start + _TOGETHER], group[start : start + _TOGETHER])
+            for start in range(0, len(X), _TOGETHER)
+        ]
+        m, V, q_0, parts, F = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
+        self._rounds = Rounds(key, X, group, Belief(m, V), q_0, parts, F)
+        return self._rounds
+
+    def _made_of(self, X: Array, group: NDArray[np.int64]) -> tuple[Array, ...]:
+        """m, V, q_0, parts and F of some rounds."""
         belief, head = self.core.beliefs(X, group), self.bayesian
         E = head.factors(np.array([self.core.posterior.slot(user) for user in group.tolist()]))
         q_0, parts = head.queries(X, E)
@@ -514,8 +525,7 @@ class HARE:
         F[:, 1, 0], F[:, 1, 1:] = head.c, q_0
         if self.learned.count:
             F[:, 2:] = self.learned.exponents_of(X, E, q_0)
-        self._rounds = Rounds(key, X, group, belief, q_0, parts, F)
-        return self._rounds
+        return belief.m, belief.V, q_0, parts, F
 
     def _look(
         self, round: Round, items: Array | None, usable: Mask | None, drawn: Array | None
