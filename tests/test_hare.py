@@ -11,6 +11,7 @@ import hare_gym  # noqa: F401
 from hare_agents.hare import HARE, HAREAgent
 from hare_agents.hare.attention import attention, entropy
 from hare_agents.hare.bayesian_head import BayesianHead
+from hare_agents.hare.changes import Changes
 from hare_agents.hare.gate import Gate
 from hare_agents.hare.knowledge import Clusters, KnowledgePool
 from hare_agents.hare.learned_heads import LearnedHeads
@@ -65,30 +66,54 @@ class TestUserState:
         rng = np.random.default_rng(0)
         model = CoreModel(q, d, ridge=0.7, user_ridge=1.3)
         k = 1 + (q + 1) * d
-        A, b = np.zeros((k + users * d, k + users * d)), np.zeros(k + users * d)
+        # a life of a user is a block of the batch; block b belongs to user b until a user begins anew
+        blocks = list(range(users))
+        priors, size = {}, users
+        A, b = np.zeros((k + (users + 4) * d,) * 2), np.zeros(k + (users + 4) * d)
         A[:k, :k] = 0.7 * np.eye(k)
         for t in range(10_000):
             x, y, r = sphere(rng, q), sphere(rng, d), float(rng.random())
             # users come one after the other, so that they meet different priors
             user = int(rng.integers(min(users, 1 + t // 500)))
             model.update(x, user, y, r)
+            priors[blocks[user]] = model.posterior.prior_of(user)
             if t % 400 == 0:
                 model.posterior.learn_prior(0.1)
-            row = np.zeros(k + users * d)
+            row = np.zeros(len(b))
             row[:k] = np.concatenate([[1.0], np.outer(np.append(1.0, x), y).ravel()])
-            row[k + user * d : k + (user + 1) * d] = y
+            row[k + blocks[user] * d : k + (blocks[user] + 1) * d] = y
             A += np.outer(row, row)
             b += row * r
-        priors = [model.posterior.prior_of(user) for user in range(users)]
-        assert not np.allclose(priors[0], priors[-1])
-        for user, prior in enumerate(priors):
-            block = slice(k + user * d, k + (user + 1) * d)
-            A[block, block] += prior
+            if t in (3000, 5000, 5500, 8000):
+                # the first past life is remembered, the others' places are used again
+                model.restart(user := t // 2000, np.array([2]))
+                blocks[user], size = size, size + 1
+        assert len(model.posterior._counts) < 1 + size
+        assert not np.allclose(priors[0], priors[size - 1])
+        for block in range(size):
+            place = slice(k + block * d, k + (block + 1) * d)
+            A[place, place] += priors[block]
         theta, Sigma = np.linalg.solve(A, b), np.linalg.inv(A)
+        np.testing.assert_allclose(model.posterior.shared.theta, theta[:k], rtol=0, atol=1e-8)
         for user in range(users):
-            block = slice(k + user * d, k + (user + 1) * d)
-            np.testing.assert_allclose(model.posterior.mean(user), theta[block], rtol=0, atol=1e-8)
-            np.testing.assert_allclose(model.posterior.covariance(user), Sigma[block, block], rtol=0, atol=1e-8)
+            place = slice(k + blocks[user] * d, k + (blocks[user] + 1) * d)
+            np.testing.assert_allclose(model.posterior.mean(user), theta[place], rtol=0, atol=1e-8)
+            np.testing.assert_allclose(model.posterior.covariance(user), Sigma[place, place], rtol=0, atol=1e-8)
+
+    def test_a_user_begins_anew_as_a_new_user(self):
+        model = CoreModel(2, 2, 1.0, 1.0)
+        rng = np.random.default_rng(0)
+        for t in range(60):
+            model.update(sphere(rng, 2), t % 3, sphere(rng, 2), float(rng.random()))
+        model.posterior.learn_prior(0.1)
+        x = sphere(rng, 2)
+        before = model.belief(x, 1)
+        model.restart(1, np.arange(4))
+        after = model.belief(x, 1)
+        assert not np.allclose(after.m, before.m)
+        np.testing.assert_array_equal(after.m, model.belief(x, 99).m)
+        np.testing.assert_array_equal(model.posterior.covariance(1), model.posterior.covariance(99))
+        assert sorted(model.posterior.groups) == [0, 1, 2]
 
     def test_the_prior_learns_the_populations_covariance(self):
         rng = np.random.default_rng(1)
@@ -123,6 +148,34 @@ class TestUserState:
         del state["prior"]
         with pytest.raises(DataError, match="'prior' must be finite float64"):
             model.load_state(state)
+
+
+class TestChanges:
+    def test_the_sum_is_pages(self):
+        changes = Changes(100.0)
+        rng = np.random.default_rng(0)
+        g, variance = 0.0, 0.03
+        for t, surprise in enumerate(0.3 * rng.standard_normal(50)):
+            s = np.sqrt(variance)
+            g = max(0.0, g + min(-surprise / s, 3.0) - 0.5)
+            variance += max(0.001, 1 / (t + 30)) * (min(surprise**2, 9.0 * variance) - variance)
+            assert not changes.update(20, surprise)
+        assert changes.g[20] == pytest.approx(g)
+        assert not changes.g[:20].any()
+
+    def test_alarms_are_rare_without_a_change_and_quick_after_one(self):
+        rng = np.random.default_rng(1)
+        changes = Changes(8.0)
+        alarms = [changes.update(1 + t % 5, 0.2 * rng.standard_normal()) for t in range(5000)]
+        assert sum(alarms) <= 3
+        # one of five users falls short by one and a half standard deviations
+        for t in range(100):
+            changed = changes.update(1 + t % 5, 0.2 * rng.standard_normal() - 0.3 * (t % 5 == 2))
+            if changed:
+                break
+        assert t % 5 == 2
+        assert t < 100 - 1
+        assert changes.g[3] == 0.0
 
 
 class TestBayesianHead:
@@ -569,11 +622,36 @@ class TestHARE:
         assert sorted(hare.core.posterior._counts) == [0, 100, 100, 100, 100]
         assert all(np.isfinite(value).all() for value in hare.state().values())
 
+    def test_a_user_may_begin_anew(self, tmp_path):
+        hare = taught(150)
+        x = sphere(np.random.default_rng(0), 4)
+        hare.restart(99)  # never seen: nothing to forget
+        hare.restart(2)
+        assert hare.restarts == 1
+        np.testing.assert_array_equal(hare.user_state(2)[0], hare.user_state(99)[0])
+        np.testing.assert_array_equal(hare.prepare(x, 2).q_0, hare.prepare(x, 99).q_0)
+        before = hare.prepare(x, 3).q_0
+        np.testing.assert_array_equal(before, hare.prepare(x, 3).q_0)
+        # the rounds of the past life keep its factor
+        old = 3
+        assert (hare.replay.slot[:150] == old).sum() == 30
+        assert hare.core.posterior.slot(2) == 6
+        assert hare.bayesian.E[old].any()
+        hare.update(x, 2, 0, 0.7)
+        hare.save(tmp_path / "hare.npz")
+        heir = HARE.load(tmp_path / "hare.npz")
+        for t in range(60):
+            assert heir.act(x, t % 6) == hare.act(x, t % 6)
+            hare.update(x, t % 6, 1, 0.1 * (t % 7))
+            heir.update(x, t % 6, 1, 0.1 * (t % 7))
+        for name, value in hare.state().items():
+            np.testing.assert_array_equal(heir.state()[name], value, err_msg=name)
+
     def test_memory_per_user_is_what_it_says(self):
         hare = HARE(small_pool(40, 8))
         posterior, head = hare.core.posterior, hare.bayesian
         per_slot = sum(a[0].nbytes for a in (posterior._A_u, posterior.A_u_inv, posterior._B_u, posterior.H))
-        per_slot += posterior._prior[0].nbytes + head.E[0].nbytes + head.P[0].nbytes
+        per_slot += posterior._prior[0].nbytes + head.E[0].nbytes + head.P[0].nbytes + hare.changes.g[0].nbytes
         assert hare.bytes_per_user == per_slot
 
     def test_attention_is_a_distribution_over_the_pool(self):
@@ -789,6 +867,15 @@ class TestLearning:
             good[known] = np.mean([hare.act(sphere(rng, 2), 0) < 10 for _ in range(100)])
         assert good[True] == 1.0
         assert good[False] < 0.8
+
+    def test_users_who_change_are_learned_anew(self):
+        change = {"horizon": 3600, "change_every": 1800}
+        agents = {threshold: HAREAgent(change_threshold=threshold) for threshold in (0.0, 8.0)}
+        regret = {threshold: play(agent, **change) for threshold, agent in agents.items()}
+        assert agents[0.0].hare.restarts == 0
+        assert 10 <= agents[8.0].hare.restarts <= 40
+        assert regret[8.0][1800:].sum() < 0.75 * regret[0.0][1800:].sum()
+        assert regret[8.0][:1800].sum() < 1.1 * regret[0.0][:1800].sum()
 
     def test_users_matter(self):
         with_state = play(HAREAgent(), horizon=2000)

@@ -72,6 +72,12 @@ class BayesianHead:
             self._allocate(2 * slot)
             self.E[: len(E)], self.P[: len(P)] = E, P
 
+    def restart(self, slot: int) -> None:
+        """Lets the factor of a slot begin anew: its user is another now."""
+        self._grow(slot)
+        self.E[slot] = 0.0
+        self.P[slot] = np.eye(self.rank)
+
     def query(self, x: Array, slot: int) -> tuple[Array, Array]:
         """The head's query for one round.
 

@@ -12,6 +12,8 @@ class HAREConfig:
     Attributes:
         ridge: Prior precision of the core's shared coefficients, in units of the noise.
         user_ridge: Prior precision of a user's coefficients, until the population has taught another.
+        change_threshold: How many standard deviations a user's rewards may fall short of expectation, summed up (see
+            `hare_agents.hare.changes`), before they are taken as changed and begin anew as a new user; 0 for never.
         population: Whether a new user's prior is learned from the users seen so far.
         rank: Length of the user factor e_u of the attention heads, r.
         attention: Whether the attention heads exist; without them HARE is its Bayesian core.
@@ -46,6 +48,7 @@ class HAREConfig:
 
     ridge: float = field(default=1.0, metadata={"above": 0})
     user_ridge: float = field(default=1.0, metadata={"above": 0})
+    change_threshold: float = field(default=8.0, metadata={"low": 0})
     population: bool = True
     rank: int = field(default=4, metadata={"low": 1})
     attention: bool = True

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hare_agents.hare.attention import attention, entropy
 from hare_agents.hare.bayesian_head import BayesianHead
+from hare_agents.hare.changes import Changes
 from hare_agents.hare.config import HAREConfig
 from hare_agents.hare.gate import Gate
 from hare_agents.hare.knowledge import Indices, KnowledgePool
@@ -111,8 +112,11 @@ class HARE:
 
     and it shows argmax score, or draws from A, or synthesizes. All calls take a lock, so that threads may share one.
 
-    Memory per user: 8 (2d(d + k + 1) + d² + r² + r) bytes with k = 1 + (q + 1)d, see `bytes_per_user`; none for
-    users never seen.
+    A user whose rewards keep falling short of what was expected has changed, and begins anew as a new user: see
+    `restart` and `hare_agents.hare.changes`.
+
+    Memory per user: 8 (2d(d + k + 1) + d² + r² + r + 1) bytes with k = 1 + (q + 1)d, see `bytes_per_user`; none for
+    users never seen. A user who began anew takes it once more while rounds of before are remembered.
 
     Args:
         pool: Item vectors, ``(N, d)``; item k has the id k.
@@ -142,12 +146,13 @@ class HARE:
         self.learned = LearnedHeads(q, d, c.rank, c.hidden, c.heads if c.attention else 0, self.rng)
         self.replay = Replay(q, d, c.memory)
         self.gate = Gate(2 + self.learned.count)
+        self.changes = Changes(c.change_threshold)
         self.decoder = Decoder(d)
         self.alpha: Array = np.full(len(self.gate.w), c.alpha)
         self._explores = c.alpha > 0.0 or c.schedule == "learned"
         self._admit()
         self.frozen = False
-        self.t = 0
+        self.t = self.restarts = 0
         self._next_prior = 64
         self._round: Round | None = None
         self._rounds: Rounds | None = None
@@ -380,6 +385,8 @@ class HARE:
                 self.pool.clusters.shown(clusters[b], self._direction(rounds[b]))
         if not self.frozen:
             self._learn_shared(size)
+            for user, surprise in zip(rounds.user.tolist(), surprises, strict=True):
+                self._watch(user, surprise)
 
     def learn(self, round: Round, y: Array, cluster: int | None, reward: float) -> None:
         """Learns one round: ``y`` of ``cluster`` (None: the nearest) earned ``reward``."""
@@ -415,6 +422,7 @@ class HARE:
         if self._explores and self.t % self.config.covariance_every == 0:
             self.pool.clusters.shown(cluster, self._direction(round))
         self._learn_shared(1)
+        self._watch(round.user, surprise)
 
     def _learn_shared(self, rounds: int) -> None:
         """What is learned now and then, after so many more rounds: attention and the population's prior."""
@@ -425,6 +433,24 @@ class HARE:
             self._next_prior = self.t + max(64, self.t // 4)
         if self.t == self.config.freeze_at:
             self.freeze()
+
+    def _watch(self, user: int, surprise: float) -> None:
+        """Lets a user who has changed begin anew."""
+        watched = self.config.change_threshold and self.config.user_state
+        if watched and self.changes.update(self.core.posterior.slot(user), surprise):
+            self.restart(user)
+
+    def restart(self, user: int) -> None:
+        """Takes a user as new from now on: their state begins at the population's prior, and so does their factor.
+
+        What their rounds taught about everybody stays. The remembered ones go on with the factor they had, so that
+        they mislead neither the heads nor the user's new life.
+        """
+        with self._lock:
+            if self.core.posterior.slot(user):
+                slot = self.core.restart(user, np.unique(self.replay.slot[: len(self.replay)]))
+                self.bayesian.restart(slot)
+                self.restarts += 1
 
     def freeze(self) -> None:
         """Ends all learning but that of the users' own states: u_t, Sigma_u, e_u and P_u. There is no way back.
@@ -458,9 +484,12 @@ class HARE:
             self._admit()
 
     def _states(self) -> Array:
-        """u_t of every user by slot, ``(slots, d)``; slot 0 is zero."""
+        """u_t of every user by slot, ``(slots, d)``; slot 0 is zero, and so are past lives."""
         posterior = self.core.posterior
-        return np.stack([np.zeros(self.content_dim), *(posterior.mean(user) for user in posterior.groups)])
+        states = np.zeros((len(posterior.H), self.content_dim))
+        for user in posterior.groups:
+            states[posterior.slot(user)] = posterior.mean(user)
+        return states
 
     def _meta_gradient(
         self, round: Round, scores: Array, Y: Array, clusters: Indices, usable: Mask | None, chosen: int
@@ -672,7 +701,7 @@ class HARE:
     def bytes_per_user(self) -> int:
         """Memory that a user takes once seen."""
         d, k, r = self.content_dim, self.core.posterior.shared_dim, self.config.rank
-        numbers: int = 2 * d * (d + k + 1) + d * d + r * r + r
+        numbers: int = 2 * d * (d + k + 1) + d * d + r * r + r + 1
         return 8 * numbers
 
     def diagnostics(self) -> dict[str, float]:
@@ -717,6 +746,7 @@ class HARE:
             "learned": self.learned,
             "replay": self.replay,
             "gate": self.gate,
+            "changes": self.changes,
             "decoder": self.decoder,
             "pool": self.pool,
         }
@@ -731,7 +761,7 @@ class HARE:
             }
             arrays["alpha"] = self.alpha.copy()
             arrays["frozen"] = np.array(self.frozen, dtype=np.int64)
-            arrays["counts"] = np.array([self.t, self._next_prior], dtype=np.int64)
+            arrays["counts"] = np.array([self.t, self._next_prior, self.restarts], dtype=np.int64)
             return arrays
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -751,7 +781,7 @@ class HARE:
                         f"The state has no array '{part}.{error.args[0]}': it was saved by another agent or version."
                     ) from error
             self.alpha = take_array(state, "alpha", self.alpha.shape)
-            self.t, self._next_prior = take_array(state, "counts", (2,), np.int64).tolist()
+            self.t, self._next_prior, self.restarts = take_array(state, "counts", (3,), np.int64).tolist()
             self._round = self._rounds = self._shown = self._meta = self._pair = None
             self._admit()
 

@@ -1,4 +1,4 @@
-"""The Bayesian state of every user: u_t and Sigma_u, exactly, with a prior that the population teaches."""
+"""The Bayesian state of every user: u_t and Sigma_u, exactly, with a prior that the population teaches, and lives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hare_agents.linear import Array, ArrowRidge, BilinearModel, Ridge, inverse
+from hare_agents.linear import Array, ArrowRidge, BilinearModel, Ridge, inverse, take_array
 from hare_gym.errors import DataError
 
 # Users whose states teach the prior: the latest, so that learning it costs the same in any population.
@@ -40,7 +40,16 @@ class PopulationRidge(ArrowRidge):
     "Bayesian Data Analysis", chapter 15): ``C = mean over users of (theta_u theta_uᵀ / noise + Sigma_uu)``,
     shrunk to the given prior. A user keeps the prior of the day they came. So all states together are exactly the
     batch ridge regression whose penalty on user u's block is the precision that `prior_of` tells.
+
+    A user who has changed begins a new life, see `restart`: another block in that regression, as of a new user.
     """
+
+    def __init__(
+        self, shared_dim: int, private_dim: int, shared_ridge: float = 1.0, private_ridge: float = 1.0
+    ) -> None:
+        super().__init__(shared_dim, private_dim, shared_ridge, private_ridge)
+        # slots of past lives: what they taught theta_0 is in S, and only who remembers their rounds names them
+        self._past: set[int] = set()
 
     def _allocate(self, capacity: int) -> None:
         super()._allocate(capacity)
@@ -54,6 +63,29 @@ class PopulationRidge(ArrowRidge):
             self._prior[:slot] = old[:slot]
         self._prior[slot] = self._A_u[slot] = self._prior[0]
         self.A_u_inv[slot] = self.A_u_inv[0]
+        return slot
+
+    def restart(self, group: int, remembered: NDArray[np.intp]) -> int:
+        """Lets a group begin anew from the prior; theta_0 keeps what the past life taught, exactly.
+
+        Args:
+            group: One that has been learned about.
+            remembered: Slots that are still referred to; that of an earlier past life not among them is used again.
+
+        Returns:
+            The slot of the new life.
+        """
+        self._past.add(self._slots.pop(group))
+        unused = self._past.difference(remembered.tolist())
+        if not unused:
+            return self._new_slot(group)
+        slot = min(unused)
+        self._past.remove(slot)
+        self._slots[group] = slot
+        self._counts[slot] = 0
+        self._prior[slot] = self._A_u[slot] = self._prior[0]
+        self.A_u_inv[slot] = self.A_u_inv[0]
+        self._B_u[slot] = self.H[slot] = 0.0
         return slot
 
     def prior_of(self, group: int) -> Array:
@@ -81,16 +113,26 @@ class PopulationRidge(ArrowRidge):
         self.A_u_inv[0] = inverse(precision)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The posterior and every group's prior."""
-        return {**super().state(), "prior": self._prior[: len(self._counts)].copy()}
+        """The posterior, every life's prior, and the slot of every group."""
+        return {
+            **super().state(),
+            "slots": np.array(list(self._slots.values()), dtype=np.int64),
+            "prior": self._prior[: len(self._counts)].copy(),
+        }
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Takes back what `state` gave; raises DataError as `ArrowRidge.load_state` does."""
-        shape = (len(state["groups"]) + 1 if "groups" in state else 0, self.private_dim, self.private_dim)
+        groups = take_array(state, "groups", None, np.int64)
+        slots = take_array(state, "slots", groups.shape, np.int64).tolist()
+        lives = len(state["counts"]) if "counts" in state else 0
+        shape = (1 + lives, self.private_dim, self.private_dim)
         prior = np.asarray(state.get("prior"))
         if prior.dtype != np.float64 or prior.shape != shape or not np.isfinite(prior).all():
             raise DataError(f"State array 'prior' must be finite float64 of shape {shape}: it is of another agent.")
-        super().load_state({name: value for name, value in state.items() if name != "prior"})
+        # every life is a group of its own to the arrowhead
+        super().load_state({**state, "groups": np.arange(lives, dtype=np.int64)})
+        self._slots = dict(zip(groups.tolist(), slots, strict=True))
+        self._past = set(range(1, 1 + lives)).difference(slots)
         self._prior[: len(prior)] = prior
         self._set_prior(prior[0])
 
@@ -123,3 +165,9 @@ class CoreModel(BilinearModel):
         """Learns B rounds in order, as `BilinearModel.update_batch` does."""
         super().update_batch(X, users, Y, rewards)
         self._forget()
+
+    def restart(self, user: int, remembered: NDArray[np.intp]) -> int:
+        """`PopulationRidge.restart`."""
+        slot = self.posterior.restart(user, remembered)
+        self._forget()
+        return slot
