@@ -25,7 +25,7 @@ class HAREAgent(Agent):
     search_space: ClassVar[SearchSpace] = {
         "ridge": {"type": "float", "low": 0.1, "high": 30.0, "log": True},
         "user_ridge": {"type": "float", "low": 0.1, "high": 30.0, "log": True},
-        "posterior_bonus": {"type": "float", "low": 0.01, "high": 3.0, "log": True},
+        "posterior_bonus": {"type": "float", "low": 0.1, "high": 10.0, "log": True},
         "rank": {"type": "int", "low": 2, "high": 8},
         "learning_rate": {"type": "float", "low": 0.005, "high": 0.1, "log": True},
         "weight_decay": {"type": "float", "low": 0.01, "high": 1.0, "log": True},

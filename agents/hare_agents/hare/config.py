@@ -32,7 +32,8 @@ class HAREConfig:
         cluster_values: Whether clusters have values v_j of their own, which no feature of an item tells.
         alpha: Weight of the clusters' uncertainty U_j in every head's scores, alpha_0.
         schedule: ``fixed``; ``sqrt`` for alpha_0 / sqrt(t); ``learned`` by meta-gradient, one alpha per head.
-        posterior_bonus: Standard deviations of the core's posterior added to an item's score.
+        posterior_bonus: Standard deviations of the core's posterior added to an item's score, beta; the noise is taken
+            to be as large as the mixed heads' errors of late.
         covariance_every: Rounds between updates of the clusters' Sigma_j.
         choice: ``argmax``; ``sample`` from the attention; ``thompson``: argmax under a draw from the posterior.
         temperature: Reward units that change an attention logit by one.
@@ -67,7 +68,7 @@ class HAREConfig:
     cluster_values: bool = True
     alpha: float = field(default=0.0, metadata={"low": 0})
     schedule: str = field(default="fixed", metadata={"choices": ("fixed", "sqrt", "learned")})
-    posterior_bonus: float = field(default=0.3, metadata={"low": 0})
+    posterior_bonus: float = field(default=2.0, metadata={"low": 0})
     covariance_every: int = field(default=1, metadata={"low": 1})
     choice: str = field(default="argmax", metadata={"choices": ("argmax", "sample", "thompson")})
     temperature: float = field(default=0.05, metadata={"above": 0})

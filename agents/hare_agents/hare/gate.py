@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,12 +34,14 @@ class Gate:
     Attributes:
         w: The weights, ``(M,)``; the first head's is one until another is `open`.
         C: The errors' second moment, ``(M, M)``.
+        s: Standard deviation of the combination's errors, the root of wᵀCw.
     """
 
     def __init__(self, heads: int, first: int = 0) -> None:
         self.C: Array = 0.03 * np.eye(heads) + 0.03
         self.w: Array = np.eye(heads)[first]
         self.count = 0
+        self._read_deviation()
         self._waiting: Array = np.zeros((_EVERY, heads))
 
     def update(self, errors: Array, ready: NDArray[np.bool_], allowed: NDArray[np.bool_]) -> None:
@@ -56,6 +59,10 @@ class Gate:
             self._waiting[:, ~ready] = _UNREADY * self._waiting[:, :1]
             self.C = _KEPT[0] * (1.0 - _RATE) * self.C + (self._waiting.T * _KEPT) @ self._waiting * _RATE
             self.w = self._best(allowed)
+            self._read_deviation()
+
+    def _read_deviation(self) -> None:
+        self.s = math.sqrt(float(self.w @ self.C @ self.w))
 
     def _best(self, allowed: NDArray[np.bool_]) -> Array:
         """The minimiser of wᵀCw on the simplex: min vᵀCv/2 - 1ᵀv over v >= 0 by NNLS (Lawson and Hanson), scaled."""
@@ -78,5 +85,6 @@ class Gate:
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Takes back what `state` gave."""
         self.w, self.C = take_array(state, "w", self.w.shape), take_array(state, "C", self.C.shape)
+        self._read_deviation()
         self._waiting = take_array(state, "waiting", self._waiting.shape)
         self.count = int(take_array(state, "count", (), np.int64))

@@ -107,7 +107,7 @@ class HARE:
         learned   r_h(y) = link(q_h·W_K y / |q_h|),   q_h = gamma q_1 + residual(x, e_u)
         v_j       = mean of the cluster's r - sum_h w_h r_h(y), of late and shrunk
         U_j       = √(q̂ᵀ Sigma_j⁻¹ q̂) for the item's cluster j
-        score(y)  = sum_h w_h (r_h(y) + alpha_h U_j) + v_j + beta √([1; y]ᵀV[1; y])
+        score(y)  = sum_h w_h (r_h(y) + alpha_h U_j) + v_j + beta s √([1; y]ᵀV[1; y])
         A         = softmax(score / tau / √(1 + π/8 variance / tau²)), the variance being the items' mean
 
     and it shows argmax score, or draws from A, or synthesizes. All calls take a lock, so that threads may share one.
@@ -215,7 +215,7 @@ class HARE:
             part = slice(start, start + step)
             scores = self._expected(rounds.F[part], Y)
             if c.posterior_bonus:
-                scores += _width(rounds.belief.V[part], Y, c.posterior_bonus)
+                scores += _width(rounds.belief.V[part], Y, c.posterior_bonus * self.gate.s)
             if c.cluster_values and self.pool.clusters.gain > 0.0:
                 scores += self.pool.clusters.values[self.pool.cluster]
             if usable is not None:
@@ -281,7 +281,7 @@ class HARE:
         The score is the mixture plus the core's bonus. Where all of it is convex (linear heads, the bonus), no step
         lowers it, see `hare_agents.linucb.most_optimistic`; the link is not, so this is a climb of a few steps.
         """
-        w, bonus = self.gate.w, self.config.posterior_bonus
+        w, bonus = self.gate.w, self.config.posterior_bonus * self.gate.s
         V = round.belief.V
         fixed, Q = w[:2] @ round.F[:2, 1:], self._learned_queries(round)
         for _ in range(_CLIMB):
@@ -618,7 +618,7 @@ class HARE:
         if drawn is not None:
             scores += Y @ drawn
         elif c.posterior_bonus and c.choice != "thompson":
-            scores += _width(belief.V, Y, c.posterior_bonus)
+            scores += _width(belief.V, Y, c.posterior_bonus * self.gate.s)
         if c.cluster_values and self.pool.clusters.gain > 0.0:
             scores += self.pool.clusters.values[clusters]
         alpha = self._alpha() @ self.gate.w if self._explores else 0.0
