@@ -355,6 +355,7 @@ class TestGate:
             gate.update(e, ready, ready)
             C += 0.005 * (np.outer(e, e) - C)
         np.testing.assert_allclose(gate.C, C)
+        assert gate.s == pytest.approx(np.sqrt(gate.w @ gate.C @ gate.w))
 
 
 class TestAttention:
@@ -815,6 +816,17 @@ class TestHARE:
             shown.add(int(hare.pool.cluster[item]))
             hare.update(x, 0, item, 0.5)
         assert shown == {0, 1, 2, 3}
+
+    def test_the_bonus_is_the_posteriors_width_under_the_errors_of_late(self):
+        hare = taught(200, posterior_bonus=0.0, cluster_values=False)
+        bold = taught(0, posterior_bonus=3.0, cluster_values=False)
+        bold.load_state(hare.state())
+        x, Y = sphere(np.random.default_rng(0), 4), hare.pool.items
+        plain, raised = (h._scores(h.prepare(x, 1), Y, h.pool.cluster) for h in (hare, bold))
+        F = np.c_[np.ones(12), Y]
+        V = hare.core.belief(x, 1).V
+        width = np.sqrt(np.diag(F @ V @ F.T))
+        np.testing.assert_allclose(raised - plain, 3.0 * hare.gate.s * width)
 
     def test_alpha_schedules(self):
         assert taught(99, alpha=0.5, schedule="sqrt").diagnostics()["alpha"] == pytest.approx(0.05)

@@ -32,8 +32,8 @@ class HAREConfig:
         cluster_values: Whether clusters have values v_j of their own, which no feature of an item tells.
         alpha: Weight of the clusters' uncertainty U_j in every head's scores, alpha_0.
         schedule: ``fixed``; ``sqrt`` for alpha_0 / sqrt(t); ``learned`` by meta-gradient, one alpha per head.
-        posterior_bonus: Standard deviations of the core's posterior added to an item's score, beta; the noise is taken
-            to be as large as the mixed heads' errors of late.
+        posterior_bonus: Standard deviations of the core's posterior added to an item's score, beta; the noise counts
+            as large as the mixed heads' errors of late.
         covariance_every: Rounds between updates of the clusters' Sigma_j.
         choice: ``argmax``; ``sample`` from the attention; ``thompson``: argmax under a draw from the posterior.
         temperature: Reward units that change an attention logit by one.

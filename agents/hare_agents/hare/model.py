@@ -32,7 +32,7 @@ from hare_gym.config import configure
 from hare_gym.errors import ActionError, DataError
 
 OWNER = "agent 'hare'"
-FORMAT = 1
+FORMAT = 2
 
 # Gradient steps before a learned head may be believed.
 _FIRST_STEPS = 20
