@@ -713,7 +713,7 @@ class TestHARE:
         np.testing.assert_allclose(u, np.linalg.solve(A, b), rtol=0, atol=1e-8)
         np.testing.assert_allclose(Sigma, np.linalg.inv(A), rtol=0, atol=1e-8)
         after = hare.state()
-        users = {"groups", "counts", "A_u", "A_u_inv", "B_u", "H", "E", "P", "prior"}
+        users = {"groups", "counts", "slots", "A_u", "A_u_inv", "B_u", "H", "E", "P", "prior"}
         moved = {n for n in after if after[n].shape != before[n].shape or not np.array_equal(after[n], before[n])}
         assert moved <= {f"core.{n}" for n in users} | {"bayesian.E", "bayesian.P", "counts"}
         assert {"core.H", "bayesian.E", "bayesian.P"} <= moved
