@@ -175,6 +175,8 @@ class TestChanges:
                 break
         assert t % 5 == 2
         assert t < 100 - 1
+        assert changes.g[3] > 8.0
+        changes.restart(3)
         assert changes.g[3] == 0.0
 
 

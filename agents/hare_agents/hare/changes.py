@@ -38,17 +38,24 @@ class Changes:
         self._variance, self._count = 0.03, 0
 
     def update(self, slot: int, surprise: float) -> bool:
-        """Learns a surprise, reward minus expectation; tells whether the user has changed, and then begins anew."""
-        if slot >= len(self.g):
-            self.g = np.concatenate([self.g, np.zeros(max(len(self.g), slot + 1 - len(self.g)))])
+        """Learns a surprise, reward minus expectation; tells whether the user has changed."""
+        self._grow(slot)
         s = float(np.sqrt(self._variance))
         g = max(0.0, float(self.g[slot]) + min(-surprise / s, _MOST) - _SLACK)
         bounded = min(surprise * surprise, (_MOST * s) ** 2)
         self._variance += max(_RATE, 1.0 / (self._count + _FIRST)) * (bounded - self._variance)
         self._count += 1
-        changed = g > self.threshold
-        self.g[slot] = 0.0 if changed else g
-        return changed
+        self.g[slot] = g
+        return g > self.threshold
+
+    def restart(self, slot: int) -> None:
+        """Begins anew for a slot: its user is another now."""
+        self._grow(slot)
+        self.g[slot] = 0.0
+
+    def _grow(self, slot: int) -> None:
+        if slot >= len(self.g):
+            self.g = np.concatenate([self.g, np.zeros(max(len(self.g), slot + 1 - len(self.g)))])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The sums and the variance."""

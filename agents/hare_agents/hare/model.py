@@ -116,7 +116,7 @@ class HARE:
     `restart` and `hare_agents.hare.changes`.
 
     Memory per user: 8 (2d(d + k + 1) + d² + r² + r + 1) bytes with k = 1 + (q + 1)d, see `bytes_per_user`; none for
-    users never seen. A user who began anew takes it once more while rounds of before are remembered.
+    users never seen. A user's past life takes as much while its rounds are remembered.
 
     Args:
         pool: Item vectors, ``(N, d)``; item k has the id k.
@@ -450,6 +450,7 @@ class HARE:
             if self.core.posterior.slot(user):
                 slot = self.core.restart(user, np.unique(self.replay.slot[: len(self.replay)]))
                 self.bayesian.restart(slot)
+                self.changes.restart(slot)
                 self.restarts += 1
 
     def freeze(self) -> None:
