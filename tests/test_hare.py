@@ -756,7 +756,7 @@ class TestHARE:
         assert hare.diagnostics() == pytest.approx(other.diagnostics())
 
     def test_a_batch_of_updates_has_the_loops_posteriors(self):
-        hare, other = taught(300), taught(300)
+        hare, other = taught(300, change_threshold=0.0), taught(300, change_threshold=0.0)
         rng = np.random.default_rng(6)
         X, users, rewards = sphere(rng, 50, 4), rng.integers(0, 9, 50), rng.random(50)
         chosen = hare.act_many(X, users)
@@ -824,7 +824,7 @@ class TestHARE:
         bold = taught(0, posterior_bonus=3.0, cluster_values=False)
         bold.load_state(hare.state())
         x, Y = sphere(np.random.default_rng(0), 4), hare.pool.items
-        plain, raised = (h._scores(h.prepare(x, 1), Y, h.pool.cluster) for h in (hare, bold))
+        plain, raised = (h._scores(h.prepare(x, 1), with_one(Y), h.pool.cluster, None) for h in (hare, bold))
         F = np.c_[np.ones(12), Y]
         V = hare.core.belief(x, 1).V
         width = np.sqrt(np.diag(F @ V @ F.T))
