@@ -584,6 +584,12 @@ class TestHARE:
         for name, value in hare.state().items():
             np.testing.assert_array_equal(before[name], value, err_msg=name)
 
+    def test_freezing_at_a_share_of_the_session(self):
+        agent = HAREAgent(**QUICK, freeze_at=0.5)
+        play(agent, horizon=100)
+        assert agent.hare.frozen
+        assert agent.hare.config.freeze_at == 50
+
     def test_knobs_are_checked(self):
         with pytest.raises(UnknownNameError, match="Did you mean 'clusters'"):
             HARE(small_pool(), cluster=3)
@@ -695,6 +701,8 @@ class TestHARE:
         hare = taught(400, freeze_at=400, alpha=0.1, choice="sample")
         assert hare.frozen
         assert not taught(399, freeze_at=400).frozen
+        with pytest.raises(ConfigError, match=r"freeze_at is 0\.5, a share of a session, .* or call freeze\(\)\."):
+            taught(0, freeze_at=0.5)
         before, theta = hare.state(), hare.core.posterior.shared.theta.copy()
         rng, told = np.random.default_rng(4), []
         prior = hare.core.posterior.prior_of(50)

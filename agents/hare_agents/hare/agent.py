@@ -42,7 +42,10 @@ class HAREAgent(Agent):
         if pool is None:
             directions = rng.standard_normal((_DIRECTIONS, spec.content_dim))
             pool = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-        self.hare = HARE(pool, spec.query_dim, rng, **self._knobs)
+        knobs = dict(self._knobs)
+        if 0.0 < self.config.freeze_at < 1.0:
+            knobs["freeze_at"] = int(self.config.freeze_at * spec.horizon)
+        self.hare = HARE(pool, spec.query_dim, rng, **knobs)
 
     def _of_round(self, observation: Observation) -> tuple[Array | None, NDArray[np.bool_] | None]:
         """The round's own items, if the pool changes, and which can be used."""

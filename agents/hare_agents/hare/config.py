@@ -43,7 +43,8 @@ class HAREConfig:
             centred and of length one); ``decoded`` (W_V of a blend).
         synthesis_noise: Length of the random step that synthesized content takes to explore; it falls as
             1 / sqrt(1 + t / 500).
-        freeze_at: The round after which only the users' own states are learned, see `HARE.freeze`; 0 for never.
+        freeze_at: The round after which only the users' own states are learned, see `HARE.freeze`; 0 for never. In
+            the gym, where a session has a horizon, a number below 1 is a share of it.
         candidates: Items that get exact attention; a larger pool is searched by clusters first.
     """
 
@@ -76,5 +77,5 @@ class HAREConfig:
     posterior_scale: float = field(default=0.15, metadata={"low": 0})
     synthesis: str = field(default="optimum", metadata={"choices": ("optimum", "blend", "normalised", "decoded")})
     synthesis_noise: float = field(default=0.2, metadata={"low": 0})
-    freeze_at: int = field(default=0, metadata={"low": 0})
+    freeze_at: float = field(default=0.0, metadata={"low": 0})
     candidates: int = field(default=4096, metadata={"low": 1})

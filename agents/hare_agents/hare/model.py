@@ -29,7 +29,7 @@ from hare_agents.items import Mask, best_item, greedy_probabilities, top_items
 from hare_agents.linear import Array, Belief, take_array, with_one
 from hare_agents.thompson import draw
 from hare_gym.config import configure
-from hare_gym.errors import ActionError, DataError
+from hare_gym.errors import ActionError, ConfigError, DataError
 
 OWNER = "agent 'hare'"
 FORMAT = 2
@@ -135,6 +135,11 @@ class HARE:
     ) -> None:
         self.config: HAREConfig = configure(HAREConfig, knobs, OWNER)
         c = self.config
+        if c.freeze_at != int(c.freeze_at):
+            raise ConfigError(
+                f"{OWNER}: freeze_at is {c.freeze_at}, a share of a session, and only the gym knows how long one is. "
+                "Give the number of a round, or call freeze()."
+            )
         self.rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
         self.pool = KnowledgePool(pool, c.clusters, c.candidates, self.rng)
         d = self.content_dim = self.pool.dim
