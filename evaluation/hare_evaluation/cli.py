@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from hare_evaluation.claims import Study
     from hare_evaluation.results import Labels
     from hare_evaluation.spec import RunSpec, Suite
     from hare_evaluation.store import Record, Store
@@ -98,7 +99,7 @@ def run_command(
     records = _run_all(
         plan.specs, kept, title, jobs=jobs, backend=backend, address=address, retry_failed=retry_failed
     )
-    _show(records, plan.labels, out if report else None, title)
+    _show(records, plan.labels, out if report else None, title, chosen.study)
     if _tell_failures(records, kept):
         raise typer.Exit(1)
 
@@ -157,6 +158,35 @@ def tune_command(
         raise typer.Exit(1)
 
 
+@app.command("theory")
+def theory_command(
+    seeds: Annotated[int, typer.Option(min=2, help="How many seeds.")] = 6,
+    horizon: Annotated[int, typer.Option(min=100, help="Rounds in the longest sessions.")] = 10_000,
+    jobs: Jobs = None,
+    backend: Backend = "loky",
+    address: Address = None,
+    store: StoreFolder = Path("runs"),
+    page: Annotated[Path | None, typer.Option(help="The page whose generated part is replaced.")] = None,
+) -> None:
+    """Measure what docs/theory.md predicts: growth with time, users and dimension, coverage, log-determinants.
+
+    The tables are printed as Markdown. About three minutes on one processor; the same command resumes.
+    """
+    from hare_evaluation.store import Store
+    from hare_evaluation.theory import Measured, section, study, write_page
+
+    suite = study(seeds, horizon)
+    plan = suite.plan()
+    kept = Store(store)
+    records = _run_all(plan.specs, kept, suite.title, jobs=jobs, backend=backend, address=address)
+    if _tell_failures(records, kept):
+        raise typer.Exit(1)
+    generated = section(Measured(plan, records), f"hare theory --seeds {seeds} --horizon {horizon}")
+    typer.echo(generated)
+    if page is not None:
+        write_page(page, generated)
+
+
 @app.command("report")
 def report_command(
     suite: SuiteName = None,
@@ -174,7 +204,8 @@ def report_command(
     for note in notes:
         typer.echo(note, err=True)
     labels = chosen.labels if chosen else Labels(environments={}, agents={})
-    _show(records, labels, out, (chosen.title or chosen.name) if chosen else f"All records in {store}")
+    title = (chosen.title or chosen.name) if chosen else f"All records in {store}"
+    _show(records, labels, out, title, chosen.study if chosen else None)
     _tell_failures(records, kept)
 
 
@@ -329,16 +360,21 @@ def _progress_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def _show(records: list[Record], labels: Labels, out: Path | None, title: str) -> None:
+def _show(records: list[Record], labels: Labels, out: Path | None, title: str, study: Study | None) -> None:
     from rich.console import Console
 
-    from hare_evaluation.tables import summary_table
+    from hare_evaluation.claims import judge_all
+    from hare_evaluation.results import Results
+    from hare_evaluation.tables import claims_table, summary_table
 
-    Console().print(summary_table(records, labels))
+    console = Console()
+    console.print(summary_table(records, labels))
+    if study and study.claims:
+        console.print(claims_table(judge_all(study, Results.from_records(records, labels))))
     if out is not None:
         from hare_evaluation.report import write_report
 
-        typer.echo(f"Report: {write_report(records, out, title, labels)}")
+        typer.echo(f"Report: {write_report(records, out, title, labels, study)}")
 
 
 def _tell_failures(records: list[Record], store: Store) -> int:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
+DIAGNOSTICS = {
+    "attention_entropy": "entropy of attention,\nplug-in (nats)",
+    "attention_entropy_tempered": "entropy of attention,\ntempered (nats)",
+    "user_trace": "tr Σ_u",
+    "user_logdet": "ln det Σ_u",
+}
 ESTIMATORS = {
     "replay": "replay (Li et al. 2011)",
     "ips": "inverse propensity (IPS)",
@@ -64,6 +70,123 @@ def regret_curves(results: Results, environment: str) -> Figure:
         logarithmic.set(title="The same, both axes logarithmic", xlabel="round", xscale="log", yscale="log")
         _focus(logarithmic)
         _label_lines(plain, ends, figure.get_figheight())
+    return figure
+
+
+def regret_panels(results: Results, environments: Sequence[str], agents: Sequence[str]) -> Figure:
+    """Cumulative regret of chosen agents, a panel an environment: mean over seeds, pointwise 95% bands."""
+    with matplotlib.rc_context(STYLE):
+        figure, panels = _panels(len(environments), 3.0, columns=1)
+        for axes, environment in zip(panels, environments, strict=True):
+            ends = _curves(axes, results, environment, "regret", agents)
+            axes.set(title=_plain(environment), xlabel="round", ylabel="cumulative regret", xlim=(0, None))
+            axes.set_ylim(bottom=min(0.0, axes.dataLim.y0))
+            _label_lines(axes, ends, 3.0)
+    return figure
+
+
+def trajectories(frame: pd.DataFrame) -> Figure:
+    """Diagnostics along a user's visits, mean over seeds with pointwise 95% bands.
+
+    Args:
+        frame: From :func:`hare_evaluation.drawings.trajectory_frame`.
+    """
+    environments, diagnostics = (list(dict.fromkeys(frame[name])) for name in ("environment", "diagnostic"))
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(6.6, 0.5 + 2.1 * len(diagnostics))
+        grid = figure.subplots(len(diagnostics), len(environments), sharex=True, sharey="row", squeeze=False)
+        for row, diagnostic in zip(grid, diagnostics, strict=True):
+            for axes, environment in zip(row, environments, strict=True):
+                for colour, style, users in zip(COLOURS, DASHES, ("early", "late"), strict=False):
+                    where = (frame["environment"] == environment) & (frame["diagnostic"] == diagnostic)
+                    part = frame[where & (frame["users"] == users)]
+                    axes.plot(part["visit"], part["mean"], color=colour, linestyle=style, label=f"{users} users")
+                    axes.fill_between(part["visit"], part["low"], part["high"], color=colour, alpha=0.18, linewidth=0)
+                axes.set_xscale("log")
+            row[0].set_ylabel(DIAGNOSTICS.get(diagnostic, _plain(diagnostic)))
+        for axes, environment in zip(grid[0], environments, strict=True):
+            axes.set_title(_plain(environment))
+        for axes in grid[-1]:
+            axes.set_xlabel("the user's visit")
+            axes.xaxis.set_major_formatter("{x:g}")
+        grid[0][0].legend()
+    return figure
+
+
+def knob_sweep(frame: pd.DataFrame, knob: str, reference: str) -> Figure:
+    """Regret relative to a reference against a knob, with 95% intervals.
+
+    Args:
+        frame: From :func:`hare_evaluation.drawings.sweep_frame`.
+        knob: Its name.
+        reference: The label of the agent that is 1.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(6.6, 3.4)
+        axes = figure.subplots()
+        agents = list(dict.fromkeys(frame["agent"]))
+        step = 0.012 * float(np.ptp(frame["knob"]))
+        for i, agent in enumerate(agents):
+            part = frame[frame["agent"] == agent]
+            x = part["knob"] + step * (i - (len(agents) - 1) / 2)
+            colour, style = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
+            axes.plot(
+                x, part["ratio"], "osD^v"[i % 5], color=colour, linestyle=style, markersize=5, label=_plain(agent)
+            )
+            axes.vlines(x, part["ratio_low"], part["ratio_high"], color=colour, linewidth=1.4)
+        axes.axhline(1.0, color="#444444", linewidth=1)
+        axes.set(xlabel=_plain(knob), ylabel=f"regret ÷ that of {_plain(reference)}")
+        axes.set_ylim(0, 1.06 * axes.dataLim.y1)
+        axes.legend()
+    return figure
+
+
+def ratio_forest(frame: pd.DataFrame, agent: str) -> Figure:
+    """Regret of variants relative to an agent's, with 95% intervals, a panel an environment.
+
+    Args:
+        frame: From :func:`hare_evaluation.drawings.forest_frame`.
+        agent: The label of the agent that is 1.
+    """
+    environments, variants = (list(dict.fromkeys(frame[name])) for name in ("environment", "agent"))
+    with matplotlib.rc_context(STYLE):
+        height = 0.8 + 0.24 * len(variants)
+        figure, panels = _panels(len(environments), height, sharey=True)
+        for axes, environment in zip(panels, environments, strict=True):
+            part = frame[frame["environment"] == environment]
+            for _, row in part.iterrows():
+                y = variants.index(row["agent"])
+                _whisker(axes, row, "ratio", y, COLOURS[1] if row["ratio_low"] > 1.0 else COLOURS[0], "o")
+            axes.axvline(1.0, color="#444444", linewidth=1)
+            axes.set(title=_plain(environment), ylim=(len(variants) - 0.5, -0.5))
+            axes.set_xlabel(f"regret ÷ that of {_plain(agent)}")
+            axes.set_yticks(range(len(variants)), labels=[_plain(variant) for variant in variants])
+            axes.grid(visible=False, axis="y")
+            axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def attention_maps(frame: pd.DataFrame) -> Figure:
+    """Attention over clusters, a panel a user, a row a query.
+
+    Args:
+        frame: From :func:`hare_evaluation.drawings.attention_frame`.
+    """
+    users = list(dict.fromkeys(frame["user"]))
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        queries, clusters = frame["query"].nunique(), frame["cluster"].nunique()
+        figure = _figure(6.6, 1.1 + 2 * max(1.0, 0.2 * queries))
+        panels = figure.subplots(len(users), 1, sharex=True)
+        for axes, user in zip(panels, users, strict=True):
+            part = frame[frame["user"] == user].pivot(index="query", columns="cluster", values="attention")
+            image = axes.imshow(
+                part.to_numpy(), cmap="cividis", vmin=0.0, vmax=frame["attention"].max(), aspect="auto"
+            )
+            axes.set(title=f"user {user}", ylabel="query")
+            axes.set_yticks(range(queries), labels=[str(i + 1) for i in range(queries)])
+        panels[-1].set_xlabel("knowledge cluster")
+        panels[-1].set_xticks(range(0, clusters, max(1, clusters // 8)))
+        figure.colorbar(image, ax=list(panels), label="attention (sums to 1 along a row)")
     return figure
 
 
@@ -158,10 +281,23 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _curves(axes: Axes, results: Results, environment: str, quantity: str) -> list[tuple[str, str, float]]:
+def _panels(count: int, height: float, columns: int = 2, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """So many panels, each so high, at most so many beside one another."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = _figure(6.6, height * rows)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
+    for axes in grid.flat[count:]:
+        axes.set_axis_off()
+    return figure, list(grid.flat[:count])
+
+
+def _curves(
+    axes: Axes, results: Results, environment: str, quantity: str, agents: Sequence[str] | None = None
+) -> list[tuple[str, str, float]]:
     """Draws a line and a band for each agent; returns label, colour and last height of each line."""
     ends = []
-    for i, agent in enumerate(results.agents):
+    for i, agent in enumerate(agents or results.agents):
         rounds, values = results.curves(environment, agent, "reward" if quantity == "mean_reward" else quantity)
         if not rounds.size:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,10 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hare_evaluation import tables
+from hare_evaluation.claims import Judgement, NotRunError, Study, View, claims_frame, claims_json, judge_all
 from hare_evaluation.results import Labels, Record, Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from hare_evaluation.figure_entries import AnyFigure
+
+
+# Names of the page's own files and sections.
+_TAKEN = {"overall", "index", "runs", "curves", "claims", "figures", "failures", "statistics", "reproduce"}
 
 
 @dataclass(frozen=True)
@@ -40,14 +48,29 @@ class Section:
     csv: str
 
 
-def write_report(records: Iterable[Record], out: Path, title: str, labels: Labels | None = None) -> Path:
+@dataclass(frozen=True)
+class Drawn:
+    """A figure that the suite asks for; without a picture, ``missing`` says why."""
+
+    title: str
+    anchor: str
+    pictures: list[Picture]
+    missing: str
+
+
+def write_report(
+    records: Iterable[Record], out: Path, title: str, labels: Labels | None = None, study: Study | None = None
+) -> Path:
     """Writes ``index.html``, each figure as PNG and SVG, and each table as CSV; nothing else in ``out`` is touched.
+
+    With claims there are ``claims.csv`` and ``claims.json`` as well, and with figures the data of each as CSV.
 
     Args:
         records: Whole records, as the runner wrote them.
         out: A folder, made if it is not there.
         title: The page's headline.
         labels: How to call environments and agents, and in which order.
+        study: The suite's claims and figures.
 
     Returns:
         The path of ``index.html``.
@@ -65,11 +88,20 @@ def write_report(records: Iterable[Record], out: Path, title: str, labels: Label
         _environment_section(results, environment, names[environment], out) for environment in results.environments
     ]
     overall = _overall_section(results, out)
+    study = study or Study()
+    judgements = judge_all(study, results)
+    _write_claims(judgements, out)
+    drawn = [_drawn(entry, View(study, results), out) for entry in study.figures]
     page = _template().render(
         title=title,
         results=results,
         sections=sections,
         overall=overall,
+        judgements=judgements,
+        claim_heads=tables.CLAIM_HEADS,
+        claim_rows=tables.claim_rows(judgements),
+        comparisons=[(j.claim.text, rows) for j in judgements if (rows := tables.comparison_rows(j))],
+        drawn=drawn,
         everything=[*([overall] if overall else []), *sections],
         seeds=_seed_facts(results),
         versions=results.versions(),
@@ -83,6 +115,25 @@ def write_report(records: Iterable[Record], out: Path, title: str, labels: Label
     path = out / "index.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _write_claims(judgements: list[Judgement], out: Path) -> None:
+    if judgements:
+        claims_frame(judgements).to_csv(out / "claims.csv", index=False)
+        text = json.dumps(claims_json(judgements), ensure_ascii=False, indent=1, allow_nan=False)
+        (out / "claims.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _drawn(entry: AnyFigure, view: View, out: Path) -> Drawn:
+    from hare_evaluation.drawings import drawing
+
+    anchor = f"figure-{entry.id}"
+    try:
+        made = drawing(entry, view)
+    except NotRunError as error:
+        return Drawn(entry.title, anchor, [], str(error))
+    made.frame.to_csv(out / f"{anchor}.csv", index=False)
+    return Drawn(entry.title, anchor, [_picture(made.draw(), out / anchor, made.caption, entry.title)], "")
 
 
 def _environment_section(results: Results, environment: str, name: str, out: Path) -> Section:
@@ -201,7 +252,8 @@ def _file_names(environments: list[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for environment in environments:
         name = re.sub(r"[^A-Za-z0-9.]+", "-", environment).strip("-.")[:60] or "environment"
-        taken = {other.casefold() for other in names.values()} | {"overall", "index", "runs", "curves"}
+        taken = {other.casefold() for other in names.values()} | _TAKEN
+        name = f"environment-{name}" if name.casefold().startswith("figure-") else name
         number, unique = 2, name
         while unique.casefold() in taken:
             unique, number = f"{name}-{number}", number + 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hare_gym.errors import DataError, unknown_name
 
@@ -148,16 +148,19 @@ class Results:
         """Every seed that some agent finished on an environment, sorted."""
         return sorted({seed for agent in self.agents_of(environment) for seed in self.finished(environment, agent)})
 
-    def scores(self, environment: str, quantity: str = "regret") -> pd.DataFrame:
-        """Final cumulative values: a row an agent, a column a seed, NaN where there is no finished run.
+    def scores(self, environment: str, quantity: str = "regret", at: float = 1.0) -> pd.DataFrame:
+        """Cumulative values: a row an agent, a column a seed, NaN where there is no finished run.
 
-        ``quantity`` is a name in ``totals``, or ``"mean_reward"``, the reward per observed round.
+        Args:
+            environment: A label.
+            quantity: A name in ``totals``, or ``"mean_reward"``, the reward per observed round.
+            at: After which share of the session; before its end ``quantity`` must be a curve.
         """
         import pandas as pd
 
         seeds = self.seeds(environment)
         rows = {
-            agent: [_total(self.finished(environment, agent).get(seed), quantity) for seed in seeds]
+            agent: [_value(self.finished(environment, agent).get(seed), quantity, at) for seed in seeds]
             for agent in self.agents_of(environment)
         }
         return pd.DataFrame.from_dict(rows, orient="index", columns=pd.Index(seeds, tupleize_cols=False), dtype=float)
@@ -371,6 +374,18 @@ def _failure(environment: str, agent: str, record: Record) -> Failure:
         str(error.get("traceback") or ""),
         str(record["key"]),
     )
+
+
+def curve_at(record: Record, quantity: str, rounds: ArrayLike) -> Array:
+    """A cumulative curve after ``rounds`` rounds, linear between checkpoints; every hundredth of a session is one."""
+    x, y = [0.0, *record["rounds"]], [0.0, *record["curves"][quantity]]
+    return np.asarray(np.interp(np.asarray(rounds, dtype=np.float64), x, y))
+
+
+def _value(record: Record | None, quantity: str, at: float) -> float:
+    if record is None or at == 1.0:
+        return _total(record, quantity)
+    return float(curve_at(record, quantity, at * record["rounds"][-1]))
 
 
 def _total(record: Record | None, quantity: str) -> float:

@@ -15,20 +15,24 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import hare_gym
+from hare_evaluation.claims import CLAIMS, AnyClaim, Role, Study
 from hare_evaluation.environments import make, registered
+from hare_evaluation.figure_entries import FIGURES, AnyFigure
 from hare_evaluation.results import Labels
 from hare_evaluation.store import canonical_json
 from hare_gym.errors import ConfigError, HareError, unknown_name
 from hare_gym.registry import agent_class, make_agent
 
 MAX_SUITE_BYTES = 1_000_000
+
+_SHARE = re.compile(r"T(?:/([0-9]{1,6}))?")
 
 TUNING_SEEDS = "tuning"
 """The seed set that ``hare tune`` chooses hyperparameters on, and that tuned agents are never judged on."""
@@ -240,7 +244,11 @@ class Seeds(_Entry):
 
 
 class EnvironmentEntry(_Entry):
-    """An environment of a suite. ``label`` is what tables and figures call it; see `RunSpec` for ``trace_every``."""
+    """An environment of a suite. ``label`` is what tables and figures call it; see `RunSpec` for ``trace_every``.
+
+    A knob that is written ``T``, ``T/2``, ``T/3`` ... becomes that share of the ``horizon`` among ``kwargs``, rounded
+    down, so that it follows ``--horizon``.
+    """
 
     id: str
     label: str = ""
@@ -251,17 +259,40 @@ class EnvironmentEntry(_Entry):
         """Fills in the label."""
         object.__setattr__(self, "label", self.label or self.id)
 
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """What the environment is made with: ``kwargs``, shares of the horizon worked out.
+
+        Raises:
+            ConfigError: A share without a horizon to be one of, or of which no round is left.
+        """
+        return {name: self._share(name, value) for name, value in self.kwargs.items()}
+
+    def _share(self, name: str, value: Any) -> Any:
+        found = _SHARE.fullmatch(value) if isinstance(value, str) else None
+        if found is None:
+            return value
+        horizon, parts = self.kwargs.get("horizon"), int(found[1] or 1)
+        if isinstance(horizon, bool) or not isinstance(horizon, int) or not 1 <= parts <= horizon:
+            raise ConfigError(
+                f"{name} of {self.label!r} is {value!r}, a share of the horizon; the horizon among its kwargs must "
+                f"be a whole number, at least {parts or 1}, not {horizon!r}."
+            )
+        return horizon // parts
+
 
 class AgentEntry(_Entry):
     """An agent of a suite, and the labels of the environments it plays (all by default).
 
     ``tuned`` names the hyperparameters that ``hare tune`` found: ``"tuning"`` for this agent's among those that come
     with the package for the suite ``tuning``, ``"tuning/vw"`` for a certain file of them, or the path of a YAML file.
-    ``kwargs`` override them.
+    ``kwargs`` override them. ``role`` is what claims take the agent for: a ``baseline`` to be beaten, the ``agent``
+    that claims are made of, an ``ablation`` of it, or an ``oracle``, which knows what others have to learn.
     """
 
     name: str
     label: str = ""
+    role: Role = "baseline"
     tuned: str = ""
     kwargs: dict[str, Any] = {}
     environments: list[str] | None = None
@@ -303,6 +334,8 @@ class Suite(_Entry):
     seeds: Seeds
     environments: list[EnvironmentEntry] = Field(min_length=1)
     agents: list[AgentEntry] = Field(min_length=1)
+    claims: list[Annotated[AnyClaim, Field(discriminator="kind")]] = []
+    figures: list[Annotated[AnyFigure, Field(discriminator="kind")]] = []
 
     def specs(self, lanes: int = 1) -> Iterator[tuple[EnvironmentEntry, AgentEntry, list[RunSpec]]]:
         """Every pair with its runs, one for each seed; nothing is made or looked up."""
@@ -318,7 +351,7 @@ class Suite(_Entry):
                                 agent=agent.name,
                                 seed_set=self.seeds.set,
                                 seed=seed,
-                                env_kwargs=environment.kwargs,
+                                env_kwargs=environment.knobs,
                                 agent_kwargs=agent.hyperparameters,
                                 lanes=lanes,
                                 trace_every=environment.trace_every,
@@ -345,8 +378,22 @@ class Suite(_Entry):
     def labels(self) -> Labels:
         """How tables and figures call the environments and agents, in their order."""
         return Labels(
-            environments={Labels.environment_key(e.id, e.kwargs): e.label for e in self.environments},
+            environments={Labels.environment_key(e.id, e.knobs): e.label for e in self.environments},
             agents={Labels.agent_key(a.name, a.hyperparameters): a.label for a in self.agents},
+        )
+
+    @property
+    def study(self) -> Study:
+        """What claims and figures say of the results."""
+        players: dict[str, tuple[str, ...]] = {}
+        for environment, agent, _ in self.specs():
+            players[environment.label] = (*players.get(environment.label, ()), agent.label)
+        return Study(
+            tuple(self.claims),
+            tuple(self.figures),
+            {entry.label: entry.role for entry in self.agents},
+            {entry.label: frozenset(agent_class(entry.name).modes) for entry in self.agents},
+            players,
         )
 
     def plan(self, lanes: int = 1) -> Plan:
@@ -366,6 +413,9 @@ class Suite(_Entry):
             )
         _refuse_repeats("environments", [entry.label for entry in self.environments])
         _refuse_repeats("agents", [entry.label for entry in self.agents])
+        _refuse_twins("environments", [(Labels.environment_key(e.id, e.knobs), e.label) for e in self.environments])
+        _refuse_twins("agents", [(Labels.agent_key(a.name, a.hyperparameters), a.label) for a in self.agents])
+        self._check_study()
         known = [entry.label for entry in self.environments]
         for agent in self.agents:
             for label in agent.environments or []:
@@ -390,6 +440,23 @@ class Suite(_Entry):
         if not specs:
             raise ConfigError(" ".join(["There is nothing to run.", *notes]))
         return Plan(tuple(specs), self.labels, tuple(notes))
+
+    def _check_study(self) -> None:
+        """Finds claims and figures that name what the suite does not have."""
+        environments = {entry.label: entry for entry in self.environments}
+        agents = [entry.label for entry in self.agents]
+        _refuse_repeats("claims", [claim.id for claim in self.claims])
+        _refuse_repeats("figures", [figure.id for figure in self.figures])
+        for kind, entry in [*(("claim", c) for c in self.claims), *(("figure", f) for f in self.figures)]:
+            for label in entry.environments:
+                if label not in environments:
+                    raise unknown_name(f"environment of the {kind} {entry.id!r}", label, environments)
+            for label in entry.labels():
+                if label not in agents:
+                    raise unknown_name(f"agent of the {kind} {entry.id!r}", label, agents)
+        for claim in self.claims:
+            for label in claim.environments:
+                claim.check(label, environments[label].knobs)
 
 
 def suite_names() -> list[str]:
@@ -490,6 +557,12 @@ def _explained(invalid: ValidationError, source: str) -> HareError:
     """The first mistake and where it is; a misspelt key comes before the key that it leaves missing."""
     error = min(invalid.errors(), key=lambda each: each["type"] != "extra_forbidden")
     *parents, last = (str(part) for part in error["loc"])
+    kinds: dict[str, Mapping[str, type[BaseModel]]] = {"claims": CLAIMS, "figures": FIGURES}
+    if error["type"] == "union_tag_invalid":
+        of = f"kind in {parents[0]}.{last} of the suite {source}"
+        return unknown_name(of, error["input"]["kind"], kinds[parents[0]])
+    if error["type"] == "union_tag_not_found":
+        return ConfigError(f"'kind' is missing in {parents[0]}.{last} of the suite {source}.")
     where = f"{'.'.join(parents)} of the suite {source}" if parents else f"the suite {source}"
     if error["type"] == "extra_forbidden":
         nested: dict[str, type[BaseModel]] = {
@@ -497,7 +570,8 @@ def _explained(invalid: ValidationError, source: str) -> HareError:
             "environments": EnvironmentEntry,
             "agents": AgentEntry,
         }
-        model = nested[parents[0]] if parents else Suite
+        known = kinds[parents[0]][parents[2]] if parents and parents[0] in kinds else None
+        model = known or (nested[parents[0]] if parents else Suite)
         return unknown_name(f"key in {where}", last, model.model_fields)
     if error["type"] == "missing":
         return ConfigError(f"{last!r} is missing in {where}.")
@@ -527,7 +601,7 @@ def _suite_folder() -> Path:
 
 
 def _mode_of(entry: EnvironmentEntry, lanes: int) -> str:
-    env = make(entry.id, entry.kwargs, lanes)
+    env = make(entry.id, entry.knobs, lanes)
     try:
         return str(env.unwrapped.task.action_mode)
     finally:
@@ -538,3 +612,15 @@ def _refuse_repeats(kind: str, labels: list[str]) -> None:
     for label in labels:
         if labels.count(label) > 1:
             raise ConfigError(f"Two {kind} are called {label!r}: give each a label of its own.")
+
+
+def _refuse_twins(kind: str, entries: list[tuple[str, str]]) -> None:
+    """Records are found by what was run, so one thing cannot have two labels."""
+    labels: dict[str, str] = {}
+    for key, label in entries:
+        if key in labels:
+            raise ConfigError(
+                f"The {kind} {labels[key]!r} and {label!r} are the same: {key}. Leave one out; a claim or figure can "
+                "use the other."
+            )
+        labels[key] = label

@@ -206,6 +206,67 @@ def paired_difference(a: Sequence[ArrayLike], b: Sequence[ArrayLike], level: flo
     return PairedDifference(interval, sum(sizes), _t_test(differences, flip), flip, wilcoxon)
 
 
+def ratio_of_means(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
+    """How many times the mean of ``b`` the mean of ``a`` is, from paired seeds of one environment.
+
+    ā/b̄ · exp(± t_{n−1}·SE) with SE² = Var(a/ā − b/b̄)/n: the delta method on the logarithm. What makes a seed hard for
+    both cancels in the difference. It estimates E a / E b, the claim "so many times the regret"; the mean of
+    log(a/b) estimates another number where one agent's regret is more skewed than the other's.
+
+    Measured coverage at n = 5 / 10 / 20, 20,000 studies, nominal 95%: normal 95 / 95 / 95%, both log-normal with
+    log-sd 0.5 93 / 94 / 94%, ``a`` exponential and ``b`` not 92 / 92 / 93%, ``a`` log-normal with log-sd 0.75 and
+    ``b`` not 91 / 91 / 92%. In the last two, Student's interval of log(a/b) covered 93 / 92 / 92% and 90 / 82 / 64%,
+    Fieller's 94 / 93 / 94% and 88 / 89 / 91% (its length is not bounded), and percentiles of the paired bootstrap
+    82 / 86 / 90% and 76 / 83 / 91% (1,000 studies).
+
+    Args:
+        a: ``(n,)``, positive on average.
+        b: ``(n,)``, aligned seed by seed, positive on average. A pair with a NaN is dropped.
+        level: Nominal coverage.
+
+    Returns:
+        The ratio and its interval; all NaN if a mean is not positive.
+    """
+    a, b = _array(a), _array(b)
+    both = ~(np.isnan(a) | np.isnan(b))
+    a, b = a[both], b[both]
+    if not a.size or a.mean() <= 0 or b.mean() <= 0:
+        return Interval(math.nan, math.nan, math.nan)
+    ratio = float(a.mean() / b.mean())
+    log = mean_interval([a / a.mean() - b / b.mean()], level)
+    half = (log.high - log.low) / 2
+    return Interval(ratio, ratio * math.exp(-half), ratio * math.exp(half))
+
+
+def median_interval(values: ArrayLike, low: ArrayLike | None = None, level: float = 0.95) -> Interval:
+    """The median and the interval between two order statistics, from the binomial distribution.
+
+    Exact for any distribution (Thompson 1936): the k-th value from either end, with the largest k that leaves no more
+    than half of 1 − level beyond it. It needs no finite values, so a time that never came can be infinite.
+
+    Args:
+        values: ``(n,)``; infinite where the event did not come. NaN is dropped.
+        low: ``(n,)``, if some values are only known to be at least so large: then ``low`` has the lower end and
+            ``values``, infinite there, the median and the upper end.
+        level: Least coverage.
+
+    Returns:
+        The median and its interval, whose ends are NaN with too few values (fewer than 6 at 95%).
+    """
+    values = _array(values)
+    low = values if low is None else _array(low)
+    kept = ~np.isnan(values)
+    high, low = np.sort(values[kept]), np.sort(low[kept])
+    n = high.size
+    if not n:
+        return Interval(math.nan, math.nan, math.nan)
+    middle = float(high[n // 2] if n % 2 or np.isinf(high[n // 2]) else (high[n // 2 - 1] + high[n // 2]) / 2)
+    k = int(stats.binom.ppf((1 - level) / 2, n, 0.5))  # the least with a chance of more than the tail
+    if not k:
+        return Interval(middle, math.nan, math.nan)
+    return Interval(middle, float(low[k - 1]), float(high[n - k]))
+
+
 def sign_flip_test(differences: Sequence[ArrayLike]) -> float:
     """Two-sided permutation p-value of zero-centred, symmetric differences.
 

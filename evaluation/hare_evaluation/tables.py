@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hare_evaluation import statistics
+from hare_evaluation.claims import Comparison, Finding, Judgement
 from hare_evaluation.results import Labels, Record, Results
 from hare_evaluation.statistics import Interval
 from hare_gym.errors import unknown_name
@@ -237,6 +238,72 @@ def verdict(frame: pd.DataFrame) -> str:
     if alike:
         parts.append(f"Cannot be told apart from it with these seeds: {_listed(alike)}.")
     return start + " ".join(parts)
+
+
+CLAIM_HEADS = (
+    "claim",
+    "environment",
+    "measure",
+    "target",
+    "estimate",
+    "95% interval",
+    "seeds",
+    "finding",
+    "claim's verdict",
+)
+
+
+def claim_rows(judgements: Sequence[Judgement]) -> list[list[str]]:
+    """The cells under `CLAIM_HEADS`: a row a finding, the claim's own words and verdict in its first row only."""
+    rows = []
+    for judged in judgements:
+        text = judged.claim.text
+        if not judged.findings:
+            rows.append([text, ", ".join(judged.claim.environments), *["—"] * 6, judged.verdict])
+        for i, finding in enumerate(judged.findings):
+            estimate, ends = _found(finding)
+            verdict = judged.verdict if not i else ""
+            cells = [finding.environment, finding.measure, finding.target, estimate, ends, str(finding.seeds)]
+            rows.append([text if not i else "", *cells, finding.verdict, verdict])
+    return rows
+
+
+def comparison_rows(judged: Judgement) -> list[list[str]]:
+    """Environment, measure, agent, estimate, interval and seeds of what stands beside a claim."""
+    return [
+        [each.environment, each.measure, each.agent, *_found(each), str(each.seeds)] for each in judged.comparisons
+    ]
+
+
+def claims_table(judgements: Sequence[Judgement]) -> RenderableType:
+    """The claims for a terminal: verdict first, then each finding's numbers, then why where that needs words."""
+    from rich.console import Group
+    from rich.text import Text
+
+    colours = {"supported": "green", "not supported": "red", "undecided": "yellow", "not run": "magenta"}
+    parts: list[RenderableType] = [Text("Claims", style="bold")]
+    for judged in judgements:
+        parts.append(Text.assemble((f"{judged.verdict}: ", colours[judged.verdict]), judged.claim.text))
+        for finding in judged.findings:
+            estimate, ends = _found(finding)
+            words = f"  {finding.environment}: {finding.measure} {estimate} {ends}, target {finding.target}"
+            seeds = f"{finding.seeds} seed{'s' * (finding.seeds != 1)}"
+            parts.append(Text(f"{words}, {seeds}, {finding.verdict}", style="dim"))
+        if judged.reason:
+            parts.append(Text(f"  {judged.reason}", style="dim"))
+    return Group(*parts, Text())
+
+
+def _found(each: Finding | Comparison) -> tuple[str, str]:
+    """Estimate and interval, rounded alike; infinite is a time that had not come at the end."""
+    found = each.found
+    finite = [abs(x) for x in (found.value, found.low, found.high) if math.isfinite(x) and x]
+    places = max(0, 2 - math.floor(math.log10(max(finite)))) if finite else 0
+
+    def shown(x: float) -> str:
+        return "—" if math.isnan(x) else "never" if math.isinf(x) else f"{x:,.{places}f}".replace("-", "−")
+
+    return shown(found.value), "—" if math.isnan(found.low) else f"[{shown(found.low)}, {shown(found.high)}]"
 
 
 def number(value: float, digits: int = 3) -> str:

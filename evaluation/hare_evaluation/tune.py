@@ -366,7 +366,7 @@ def _holds(kwargs: Any, parts: list[str]) -> bool:
 
 
 def _refuse_logged(environment: EnvironmentEntry) -> None:
-    env = make(environment.id, environment.kwargs)
+    env = make(environment.id, environment.knobs)
     try:
         logged = getattr(env.unwrapped, "log", None) is not None
     finally:

@@ -1,0 +1,653 @@
+"""Claims: what a suite says its results will show, and what they do show, judged by fixed rules.
+
+A claim is data in the suite's file, written before the runs. `judge_all` gives each one a verdict:
+
+- ``supported``: in every finding of the claim the estimate meets the target, and so does the far end of its interval
+  (``upper_at_most`` sets another bound for that end);
+- ``not supported``: in some finding the whole interval misses the target;
+- ``undecided``: neither, or there is no interval, or a run of an agent that was compared failed;
+- ``not run``: something that the claim needs was not run; the reason names it.
+
+``docs/metrics_and_statistics.md`` has the formulas.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from hare_evaluation import statistics
+from hare_evaluation.results import Array, Record, Results, curve_at
+from hare_evaluation.statistics import Interval
+from hare_gym.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hare_evaluation.figure_entries import AnyFigure
+
+Role = Literal["baseline", "agent", "ablation", "oracle"]
+
+SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN = "supported", "not supported", "undecided", "not run"
+NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a suite says of its results.
+
+    Attributes:
+        claims: What they will show.
+        figures: What to draw beside the environments' own figures.
+        roles: Each agent's role, by label.
+        modes: The action modes that each agent plays, by label.
+        players: The labels of the agents that are to play an environment, if they play its action mode.
+    """
+
+    claims: tuple[AnyClaim, ...] = ()
+    figures: tuple[AnyFigure, ...] = ()
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    modes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    players: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Target:
+    """``value`` must not be exceeded (``at_most``), or must be reached. ``bound`` is that of the interval's far end.
+
+    ``strict``: equality does not do.
+    """
+
+    value: float
+    at_most: bool
+    bound: float | None = None
+    strict: bool = False
+
+    def verdict(self, found: Interval) -> str:
+        """What an estimate and its interval say."""
+        if math.isnan(found.value) or math.isnan(found.low) or math.isnan(found.high):
+            return UNDECIDED
+        near, far = (found.low, found.high) if self.at_most else (found.high, found.low)
+        bound = self.value if self.bound is None else self.bound
+        if self._meets(found.value, self.value) and self._meets(far, bound):
+            return SUPPORTED
+        return UNDECIDED if self._meets(near, self.value) else NOT_SUPPORTED
+
+    def _meets(self, x: float, limit: float) -> bool:
+        if self.strict:
+            return x < limit if self.at_most else x > limit
+        return x <= limit if self.at_most else x >= limit
+
+    def __str__(self) -> str:
+        sign = ("<" if self.strict else "≤") if self.at_most else (">" if self.strict else "≥")
+        end = "" if self.bound is None else f", upper end ≤ {self.bound:g}"
+        return f"{sign} {self.value:g}{end}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number beside its target. ``seeds`` are those that it rests on."""
+
+    environment: str
+    measure: str
+    target: str
+    found: Interval
+    seeds: int
+    verdict: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The same measure for, or against, another agent: shown beside a claim, and not judged."""
+
+    environment: str
+    measure: str
+    agent: str
+    found: Interval
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What became of a claim."""
+
+    claim: AnyClaim
+    verdict: str
+    reason: str
+    findings: tuple[Finding, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+
+
+class NotRunError(Exception):
+    """What a claim or figure needs is not there."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Results as claims ask for them."""
+
+    study: Study
+    results: Results
+
+    def need(self, environment: str, *agents: str) -> None:
+        """Raises `NotRunError` unless every agent finished a run there."""
+        self.need_tried(environment, *agents)
+        for agent in agents:
+            if not self.results.finished(environment, agent):
+                raise NotRunError(f"every run of {agent} on {environment} failed")
+
+    def need_tried(self, environment: str, *agents: str) -> None:
+        """Raises `NotRunError` unless every agent was run there, even if all its runs failed."""
+        if environment not in self.results.environments:
+            raise NotRunError(f"{environment} was not run")
+        for agent in agents:
+            if (environment, agent) not in self.results.runs:
+                raise NotRunError(f"{agent} was not run on {environment}")
+
+    def zoo(self, environment: str, *roles: Role) -> list[str]:
+        """The agents with one of the roles that the suite plays on an environment, whether they were run or not."""
+        mode = self._mode(environment)
+        return [
+            agent
+            for agent in self.study.players.get(environment, ())
+            if self.study.roles[agent] in roles and (mode is None or mode in self.study.modes[agent])
+        ]
+
+    def rivals(self, environment: str, agent: str, against: str | Sequence[str]) -> list[str]:
+        """Whom a claim compares with: those it names, or every baseline of the environment."""
+        if not isinstance(against, str):
+            return [*against]
+        rivals = [other for other in self.zoo(environment, "baseline") if other != agent]
+        if not rivals:
+            raise NotRunError(f"no baseline was run on {environment}")
+        return rivals
+
+    def failures(self, environment: str, agents: Iterable[str]) -> str:
+        """A sentence on failed runs of these agents; empty if there are none."""
+        counts = {agent: self.results.failed(environment, agent) for agent in agents}
+        return ", ".join(
+            f"{n} {'run' if n == 1 else 'runs'} of {agent} on {environment} failed"
+            for agent, n in counts.items()
+            if n
+        )
+
+    def finding(
+        self, environment: str, measure: str, target: Target, found: Interval, seeds: int, agents: Iterable[str]
+    ) -> Finding:
+        """Judges one number; a failed run among ``agents`` withholds ``supported``."""
+        verdict, reason = target.verdict(found), ""
+        if math.isnan(found.low) or math.isnan(found.high):
+            reason = f"{seeds} {'seed gives' if seeds == 1 else 'seeds give'} no interval"
+        failed = self.failures(environment, agents)
+        if failed and verdict == SUPPORTED:
+            verdict, reason = UNDECIDED, f"{failed}, so the seeds that are left may be the easy ones"
+        return Finding(environment, measure, str(target), found, seeds, verdict, reason)
+
+    def _mode(self, environment: str) -> str | None:
+        for agent in self.results.agents_of(environment):
+            for record in self.results.finished(environment, agent).values():
+                return str(record["task"]["action_mode"])
+        return None
+
+
+class _Claim(BaseModel):
+    """What every claim has. It holds only if it holds in each of its environments."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    text: str = Field(min_length=1)
+    environments: list[str] = Field(min_length=1)
+    agent: str
+
+    def labels(self) -> list[str]:
+        """The agents' labels that the claim names."""
+        return [self.agent]
+
+    def check(self, environment: str, knobs: Mapping[str, Any]) -> None:
+        """Raises `ConfigError` if the claim makes no sense on an environment with these knobs."""
+
+    def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
+        """What one environment has to say.
+
+        Raises:
+            NotRunError: Something is missing there.
+        """
+        raise NotImplementedError
+
+
+class RatioClaim(_Claim):
+    """The agent's regret is at most so many times another's, or that of the best of several.
+
+    The best is the one with the largest ratio, which is the one with the least mean regret on the same seeds: chosen
+    by looking at the data, to the disadvantage of the claim.
+
+    Attributes:
+        against: Labels, or ``best`` for every agent of the role ``baseline``.
+        at: At which shares of the session; the claim must hold at each.
+        at_most: The target of the ratio.
+        upper_at_most: Of the upper end of its interval; ``at_most`` if it is not given.
+    """
+
+    kind: Literal["ratio"]
+    against: Literal["best"] | list[str] = "best"
+    at: list[Share] = [1.0]
+    at_most: float = Field(gt=0)
+    upper_at_most: float | None = Field(default=None, gt=0)
+
+    def labels(self) -> list[str]:
+        """The agent and whom it names."""
+        return [self.agent, *([] if isinstance(self.against, str) else self.against)]
+
+    def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
+        """A finding a share of the session, and the ratio to every rival."""
+        view.need(environment, self.agent)
+        rivals = view.rivals(environment, self.agent, self.against)
+        view.need_tried(environment, *rivals)
+        target = Target(self.at_most, True, self.upper_at_most)
+        findings, comparisons = [], []
+        for share in self.at:
+            scores = view.results.scores(environment, at=share)
+            own = scores.loc[self.agent].to_numpy()
+            when = "regret" if share == 1.0 else f"regret at {_share(share)}"
+            others = {rival: scores.loc[rival].to_numpy() for rival in rivals}
+            pairs = {rival: int((~np.isnan(own + other)).sum()) for rival, other in others.items()}
+            beside = [
+                Comparison(
+                    environment, f"{when} ÷ that of", rival, statistics.ratio_of_means(own, other), pairs[rival]
+                )
+                for rival, other in others.items()
+            ]
+            # with a rival that has no regret at all there is no ratio, and no better rival
+            beside.sort(key=lambda each: (not each.seeds, -np.nan_to_num(each.found.value, nan=np.inf)))
+            best = beside[0]
+            if not best.seeds:
+                view.need(environment, best.agent)
+                raise NotRunError(f"{self.agent} and {best.agent} finished no seed in common on {environment}")
+            measure = f"{when} ÷ {best.agent}'s" + (" (the best)" if len(rivals) > 1 else "")
+            compared = [self.agent, *rivals]
+            findings.append(view.finding(environment, measure, target, best.found, best.seeds, compared))
+            comparisons += beside
+        return findings, comparisons if len(rivals) > 1 else []
+
+
+class GapGrowsClaim(_Claim):
+    """Another agent has at least so many times the agent's regret, and its lag grows after a share of the session.
+
+    Attributes:
+        other: The label of the agent that lags.
+        at_least: The target of other ÷ agent at the end.
+        since: The share of the session from which on the difference grows.
+    """
+
+    kind: Literal["gap_grows"]
+    other: str
+    at_least: float = Field(gt=0)
+    since: Annotated[float, Field(gt=0, lt=1)] = 0.25
+
+    def labels(self) -> list[str]:
+        """Both agents."""
+        return [self.agent, self.other]
+
+    def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
+        """The ratio at the end, and the growth of the difference."""
+        view.need(environment, self.agent, self.other)
+        late, early = (view.results.scores(environment, at=share) for share in (1.0, self.since))
+        own, other = late.loc[self.agent].to_numpy(), late.loc[self.other].to_numpy()
+        growth = (other - own) - (early.loc[self.other] - early.loc[self.agent]).to_numpy()
+        seeds = int((~np.isnan(growth)).sum())
+        rows = [
+            (f"{self.other}'s regret ÷ {self.agent}'s", Target(self.at_least, False)),
+            (f"growth of the difference from {_share(self.since)} to T", Target(0.0, False, strict=True)),
+        ]
+        numbers = [statistics.ratio_of_means(other, own), statistics.mean_interval([growth])]
+        return [
+            view.finding(environment, measure, target, found, seeds, self.labels())
+            for (measure, target), found in zip(rows, numbers, strict=True)
+        ], []
+
+
+class SlopeClaim(_Claim):
+    """A diagnostic of the agent falls while users are served: the slope on the logarithm of their visits is below 0.
+
+    Attributes:
+        diagnostic: Its name; the environment needs ``trace_every``.
+        users: ``late``, ``early`` or ``all``.
+        after: Late users come for the first time after this share of the session.
+    """
+
+    kind: Literal["slope"]
+    diagnostic: str
+    users: Literal["late", "early", "all"] = "late"
+    after: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
+        """The mean slope."""
+        view.need(environment, self.agent)
+        records = view.results.finished(environment, self.agent).values()
+        slopes = np.array([visit_slope(record, self.diagnostic, self.users, self.after) for record in records])
+        found = statistics.mean_interval([slopes])
+        what = "" if self.users == "all" else f"{self.users} "
+        measure = f"slope of {self.diagnostic} on ln(visit), {what}users"
+        seeds = int((~np.isnan(slopes)).sum())
+        finding = view.finding(environment, measure, Target(0.0, True, strict=True), found, seeds, [self.agent])
+        if seeds < slopes.size and not finding.reason:
+            missing = slopes.size - seeds
+            finding = replace(finding, reason=f"{missing} of {slopes.size} seeds have no such users")
+        return [finding], []
+
+
+class RewardMarginClaim(_Claim):
+    """At the end the agent earns so much more than the best item of the catalogue would.
+
+    Attributes:
+        at_least: The target of the mean expected reward minus the catalogue oracle's.
+        last: The share of the session, at its end, that counts.
+    """
+
+    kind: Literal["reward_margin"]
+    at_least: float
+    last: Share = 0.1
+
+    def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
+        """The margin, and every baseline's."""
+        view.need(environment, self.agent)
+        measure = f"expected reward − the best item's, last {self.last:.0%} of rounds"
+        others = [other for other in view.zoo(environment, "baseline") if view.results.finished(environment, other)]
+        margins = {agent: self._margins(view, environment, agent) for agent in [self.agent, *others]}
+        found = {agent: statistics.mean_interval([values]) for agent, values in margins.items()}
+        own = view.finding(
+            environment,
+            measure,
+            Target(self.at_least, False),
+            found[self.agent],
+            margins[self.agent].size,
+            [self.agent],
+        )
+        beside = [Comparison(environment, measure, other, found[other], margins[other].size) for other in others]
+        return [own], sorted(beside, key=lambda each: -_or_least(each.found.value))
+
+    def _margins(self, view: View, environment: str, agent: str) -> Array:
+        records = view.results.finished(environment, agent).values()
+        return np.array([self._margin(record) for record in records])
+
+    def _margin(self, record: Record) -> float:
+        T = record["rounds"][-1]
+        ends = [(1 - self.last) * T, T]
+        own, best = (
+            np.diff(curve_at(record, name, ends))[0] for name in ("expected_reward", "catalogue_oracle_reward")
+        )
+        return float((own - best) / (self.last * T))
+
+
+class RankClaim(_Claim):
+    """The agent is among the best ``best`` of the zoo: all baselines and agents, without ablations and oracles."""
+
+    kind: Literal["rank"]
+    best: int = Field(ge=1)
+
+    def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
+        """The rank, and everybody's."""
+        view.need(environment, self.agent)
+        zoo = view.zoo(environment, "baseline", "agent")
+        view.need_tried(environment, *zoo)
+        there = [other for other in zoo if view.results.finished(environment, other)]
+        scores = view.results.scores(environment).loc[there]
+        ranks = dict(zip(there, statistics.rank_intervals([scores.to_numpy()]), strict=True))
+        intervals = {agent: Interval(rank.rank, rank.low, rank.high) for agent, rank in ranks.items()}
+        seeds = {agent: len(view.results.finished(environment, agent)) for agent in there}
+        measure = f"rank of {len(there)} by mean regret"
+        found = intervals[self.agent] if seeds[self.agent] > 1 else replace(NO_INTERVAL, value=ranks[self.agent].rank)
+        target = Target(self.best, True)
+        own = view.finding(environment, measure, target, found, seeds[self.agent], zoo)
+        beside = [Comparison(environment, measure, other, intervals[other], seeds[other]) for other in there]
+        return [own], sorted(beside, key=lambda each: each.found.value)
+
+
+class RecoveryClaim(_Claim):
+    """After an abrupt change of the users, the agent soon earns nearly as much of what can be earned as before.
+
+    Attributes:
+        at_most: The target of the median number of rounds per user until then.
+        regain: The share of the level before that counts as regained.
+        window: The share of the session that the reward is averaged over.
+    """
+
+    kind: Literal["recovery"]
+    at_most: float = Field(gt=0)
+    regain: Share = 0.9
+    window: Annotated[float, Field(gt=0, le=0.2)] = 0.02
+
+    def check(self, environment: str, knobs: Mapping[str, Any]) -> None:
+        """The users must change there."""
+        if not knobs.get("change_every"):
+            raise ConfigError(
+                f"The claim {self.id!r} asks how soon a change of the users is made up for, but on {environment!r} "
+                "they do not change: set change_every there."
+            )
+
+    def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
+        """The median time, and every baseline's."""
+        view.need(environment, self.agent)
+        measure = f"rounds per user until {self.regain:.0%} of the reward before the change"
+        others = [other for other in view.zoo(environment, "baseline") if view.results.finished(environment, other)]
+        found, times = {}, {}
+        for agent in [self.agent, *others]:
+            records = view.results.finished(environment, agent).values()
+            pairs = np.array([recovery(record, self.regain, self.window) for record in records])
+            late = np.where(pairs[:, 0] <= pairs[:, 1], pairs[:, 0], np.inf)
+            found[agent] = statistics.median_interval(late, np.minimum(late, pairs[:, 1]))
+            times[agent] = late
+        own = times[self.agent]
+        finding = view.finding(
+            environment, measure, Target(self.at_most, True), found[self.agent], own.size, [self.agent]
+        )
+        if np.isinf(own).any():
+            never = f"not regained by the end in {int(np.isinf(own).sum())} of {own.size} seeds"
+            finding = replace(finding, reason="; ".join(filter(None, [finding.reason, never])))
+        beside = [Comparison(environment, measure, other, found[other], times[other].size) for other in others]
+        return [finding], sorted(beside, key=lambda each: each.found.value)
+
+
+AnyClaim = RatioClaim | GapGrowsClaim | SlopeClaim | RewardMarginClaim | RankClaim | RecoveryClaim
+
+CLAIMS: dict[str, type[_Claim]] = {
+    "ratio": RatioClaim,
+    "gap_grows": GapGrowsClaim,
+    "slope": SlopeClaim,
+    "reward_margin": RewardMarginClaim,
+    "rank": RankClaim,
+    "recovery": RecoveryClaim,
+}
+
+
+def judge_all(study: Study, results: Results) -> list[Judgement]:
+    """The study's claims, in order, each with its verdict."""
+    view = View(study, results)
+    return [_judge(claim, view) for claim in study.claims]
+
+
+def _judge(claim: AnyClaim, view: View) -> Judgement:
+    findings: list[Finding] = []
+    comparisons: list[Comparison] = []
+    missing: list[str] = []
+    for environment in claim.environments:
+        try:
+            found, beside = claim.look(view, environment)
+        except NotRunError as error:
+            missing.append(str(error))
+            continue
+        findings += found
+        comparisons += beside
+    verdicts = {finding.verdict for finding in findings}
+    reasons = [finding.reason for finding in findings if finding.reason]
+    if missing:
+        verdict, reasons = NOT_RUN, [*missing, *reasons]
+    elif NOT_SUPPORTED in verdicts:
+        verdict = NOT_SUPPORTED
+    else:
+        verdict = SUPPORTED if verdicts == {SUPPORTED} else UNDECIDED
+    return Judgement(claim, verdict, "; ".join(dict.fromkeys(reasons)), tuple(findings), tuple(comparisons))
+
+
+def visits(record: Record, diagnostic: str, users: str = "all", after: float = 0.5) -> list[tuple[Array, Array]]:
+    """A diagnostic along the visits of each user, from a record's trace.
+
+    Args:
+        record: Of a run with ``trace_every``.
+        diagnostic: Its name.
+        users: ``all``; ``late`` for those who first came after the share ``after`` of the session; ``early`` for the
+            others.
+        after: That share.
+
+    Returns:
+        For each user, which of their visits were traced (from 1, ``(n,)``) and the values, ``(n,)``.
+
+    Raises:
+        NotRunError: The record has no trace, or not of this diagnostic.
+    """
+    trace = record.get("trace") or {}
+    if diagnostic not in trace:
+        known = ", ".join(name for name in trace if name not in ("round", "user", "visit", "first"))
+        there = f"it has {known}" if known else "set trace_every for the environment"
+        raise NotRunError(f"no trace of {diagnostic} in the runs of {record['spec']['agent']}: {there}")
+    user, visit, first = (np.array(trace[name]) for name in ("user", "visit", "first"))
+    values = np.array(trace[diagnostic], dtype=np.float64)  # None becomes NaN
+    chosen = np.isfinite(values)
+    if users != "all":
+        late = first > after * record["task"]["horizon"]
+        chosen &= late if users == "late" else ~late
+    return [
+        (visit[mine].astype(np.float64), values[mine])
+        for one in np.unique(user[chosen])
+        for mine in [chosen & (user == one)]
+    ]
+
+
+def visit_slope(record: Record, diagnostic: str, users: str = "all", after: float = 0.5) -> float:
+    """The mean over users of the least-squares slope of a diagnostic on ln(visit).
+
+    On the logarithm, because what is unknown of a user falls as one over the visits: each doubling of them tells
+    about as much, and the many late visits, where little happens, do not drown the early ones.
+
+    Returns:
+        Units of the diagnostic per factor e of visits; NaN without a user with three traced visits.
+    """
+    slopes = []
+    for visit, values in visits(record, diagnostic, users, after):
+        if visit.size >= 3:
+            x = np.log(visit)
+            x = x - x.mean()
+            slopes.append(float(x @ values / (x @ x)))
+    return float(np.mean(slopes)) if slopes else math.nan
+
+
+def recovery(record: Record, regain: float = 0.9, window: float = 0.02) -> tuple[float, float]:
+    """Rounds per user from the first abrupt change until the reward is back, from a record's curves.
+
+    The level of some rounds is Σ expected reward / Σ best possible reward (of the action mode) over them. Before the
+    change it is that of the last tenth of the session, or of the second half of the rounds before the change if these
+    are fewer. After it, the level of the last ``window`` of the session is looked at every hundredth of the session,
+    from one whole window after the change on.
+
+    Returns:
+        Rounds per user until the level is ``regain`` times that before, infinite if it never was; and how many
+        rounds per user followed the change (up to the next one).
+    """
+    T, change = record["task"]["horizon"], int(record["spec"]["env_kwargs"].get("change_every") or 0)
+    if not 0 < change < T:
+        raise NotRunError(f"the users did not change: change_every was {change} in {T} rounds")
+    users, end = record["task"]["num_users"], min(2 * change, T)
+    best = "catalogue_oracle_reward" if record["task"]["action_mode"] in ("select", "slate") else "oracle_reward"
+
+    def level(start: Array, stop: Array) -> Array:
+        earned, possible = (
+            curve_at(record, name, stop) - curve_at(record, name, start) for name in ("expected_reward", best)
+        )
+        return np.asarray(earned / possible)
+
+    before = level(np.array(change - min(T / 10, change / 2)), np.array(change))
+    rounds = np.arange(change + window * T, end + 1e-9 * T, T / 100)
+    back = rounds[level(rounds - window * T, rounds) >= regain * before]
+    return (float(back[0] - change) / users if back.size else math.inf), (end - change) / users
+
+
+def claims_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
+    """One row a finding, with its claim and the claim's verdict; one row for a claim without any finding."""
+    import pandas as pd
+
+    rows = []
+    for judged in judgements:
+        shared = {"claim": judged.claim.id, "text": judged.claim.text, "kind": judged.claim.kind}
+        ends = {"verdict": judged.verdict, "reason": judged.reason}
+        rows += [shared | row | ends for row in map(_row, judged.findings)] or [shared | ends]
+    return pd.DataFrame(rows, columns=[*_COLUMNS])
+
+
+_COLUMNS = (
+    "claim", "text", "kind", "environment", "measure", "target", "estimate", "low", "high", "seeds", "finding",
+    "verdict", "reason",
+)  # fmt: skip
+
+
+def claims_json(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
+    """The judgements as JSON values; a number that is not finite is null."""
+    return [
+        {
+            "claim": judged.claim.model_dump(mode="json"),
+            "verdict": judged.verdict,
+            "reason": judged.reason,
+            "findings": [_finite(_row(finding)) for finding in judged.findings],
+            "comparisons": [
+                _finite(
+                    {
+                        "environment": each.environment,
+                        "measure": each.measure,
+                        "agent": each.agent,
+                        "estimate": each.found.value,
+                        "low": each.found.low,
+                        "high": each.found.high,
+                        "seeds": each.seeds,
+                    }
+                )
+                for each in judged.comparisons
+            ],
+        }
+        for judged in judgements
+    ]
+
+
+def _row(finding: Finding) -> dict[str, Any]:
+    return {
+        "environment": finding.environment,
+        "measure": finding.measure,
+        "target": finding.target,
+        "estimate": finding.found.value,
+        "low": finding.found.low,
+        "high": finding.found.high,
+        "seeds": finding.seeds,
+        "finding": finding.verdict,
+    }
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
+
+
+def _or_least(x: float) -> float:
+    return -math.inf if math.isnan(x) else x
+
+
+def _share(share: float) -> str:
+    part = Fraction(share).limit_denominator(100)
+    return f"{part.numerator if part.numerator > 1 else ''}T/{part.denominator}"

@@ -1,0 +1,105 @@
+"""What a suite can ask to be drawn beside the environments' own figures. `hare_evaluation.figures` draws it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _FigureEntry(BaseModel):
+    """What every figure has. ``id`` is the name of its files, ``title`` its headline."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    title: str = Field(min_length=1)
+    environments: list[str] = Field(min_length=1)
+
+
+class RegretFigure(_FigureEntry):
+    """Cumulative regret of some agents, a panel an environment."""
+
+    kind: Literal["regret"]
+    agents: list[str] = Field(min_length=1)
+
+    def labels(self) -> list[str]:
+        """The agents' labels that it names."""
+        return self.agents
+
+
+class TrajectoryFigure(_FigureEntry):
+    """Diagnostics of an agent against the user's visits, a row a diagnostic; early and late users apart.
+
+    Attributes:
+        agent: Its label.
+        diagnostics: Their names.
+        after: Late users come for the first time after this share of the session.
+    """
+
+    kind: Literal["trajectory"]
+    agent: str
+    diagnostics: list[str] = Field(min_length=1)
+    after: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    def labels(self) -> list[str]:
+        """The agents' labels that it names."""
+        return [self.agent]
+
+
+class SweepFigure(_FigureEntry):
+    """Regret relative to a reference agent's, against a knob that the environments have different values of."""
+
+    kind: Literal["sweep"]
+    knob: str
+    agents: list[str] = Field(min_length=1)
+    reference: str
+
+    def labels(self) -> list[str]:
+        """The agents' labels that it names."""
+        return [*self.agents, self.reference]
+
+
+class ForestFigure(_FigureEntry):
+    """Regret of variants relative to one agent's, with intervals, a panel an environment."""
+
+    kind: Literal["forest"]
+    agent: str
+    variants: list[str] = Field(min_length=1)
+
+    def labels(self) -> list[str]:
+        """The agents' labels that it names."""
+        return [self.agent, *self.variants]
+
+
+class AttentionFigure(_FigureEntry):
+    """HARE's attention over clusters for users who ask the same, at the end of a session that is played again.
+
+    Attributes:
+        agent: The label of a HARE agent.
+        seed: Which of the suite's seeds.
+        users: Which users.
+        queries: How many queries.
+    """
+
+    kind: Literal["attention"]
+    agent: str
+    environments: list[str] = Field(min_length=1, max_length=1)
+    seed: int = Field(default=0, ge=0)
+    users: list[int] = Field(default=[0, 1], min_length=2, max_length=2)
+    queries: int = Field(default=8, ge=1, le=40)
+
+    def labels(self) -> list[str]:
+        """The agents' labels that it names."""
+        return [self.agent]
+
+
+AnyFigure = RegretFigure | TrajectoryFigure | SweepFigure | ForestFigure | AttentionFigure
+
+FIGURES: dict[str, type[_FigureEntry]] = {
+    "regret": RegretFigure,
+    "trajectory": TrajectoryFigure,
+    "sweep": SweepFigure,
+    "forest": ForestFigure,
+    "attention": AttentionFigure,
+}
