@@ -19,16 +19,18 @@ from hare_agents.hare.user_state import CoreModel, PopulationRidge
 from hare_agents.linear import BilinearModel, with_one
 from hare_evaluation.cli import app
 from hare_evaluation.environments import make
+from hare_evaluation.pages import markers, rewrite, write_page
 from hare_evaluation.runner import run
 from hare_evaluation.spec import RunSpec
 from hare_evaluation.statistics import Interval
-from hare_evaluation.theory import ALPHA, BEGIN, CORE, END, Bound, _verdict, misfit, rewrite, study, write_page
+from hare_evaluation.theory import COMMAND, CORE, Bound, _verdict, misfit, study
 from hare_evaluation.theory_probes import true_means
 from hare_gym.errors import ConfigError
 from hare_gym.registry import make_agent
 
 PAGE = Path(__file__).parents[1] / "docs" / "theory.md"
 PROBES = "hare_evaluation.theory_probes:"
+BEGIN, END = markers(COMMAND)
 
 
 def unit(rng, *shape):
@@ -219,7 +221,7 @@ class TestProbes:
             assert truth.max() == pytest.approx(info["catalogue_oracle_reward"], abs=1e-12)
 
     def test_the_core_of_the_study_is_the_core_alone(self):
-        """It shows the item with the largest m + alpha w, as LinUCB does, also where attention would help."""
+        """It shows the item with the largest m + beta s w, as LinUCB does, also where attention would help."""
         core = next(entry for entry in study().agents if entry.label == CORE)
         agent, env = make_agent(core.name, **core.kwargs), make("HareBilinear-v0", {"horizon": 600})
         observation, _ = env.reset(seed=3)
@@ -229,7 +231,7 @@ class TestProbes:
         for _ in range(600):
             action = agent.act(observation)
             belief = agent.hare.core.belief(observation["query"], int(observation["user"]))
-            bounds = belief.mean(items) + ALPHA * belief.width(items)
+            bounds = belief.mean(items) + agent.config.posterior_bonus * agent.hare.gate.s * belief.width(items)
             assert bounds[action] == pytest.approx(bounds.max(), abs=1e-12)
             following, reward, *_ = env.step(action)
             agent.update(observation, action, reward)
@@ -301,11 +303,11 @@ class TestPage:
         with pytest.raises(
             ConfigError, match=r"The page must hold one line '<!-- hare theory: begin -->' and after it"
         ):
-            rewrite(f"{END} {BEGIN}", "tables")
+            rewrite(f"{END} {BEGIN}", "tables", COMMAND)
         with pytest.raises(ConfigError, match="The page must hold one line"):
-            rewrite(f"{BEGIN} {BEGIN} {END}", "tables")
+            rewrite(f"{BEGIN} {BEGIN} {END}", "tables", COMMAND)
         with pytest.raises(ConfigError, match=r"The page .*none\.md cannot be read: No such file or directory\."):
-            write_page(tmp_path / "none.md", "tables")
+            write_page(tmp_path / "none.md", "tables", COMMAND)
 
 
 def test_the_linear_world_is_bilinear_and_the_other_is_not():

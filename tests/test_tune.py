@@ -335,7 +335,7 @@ class TestFiles:
     def test_a_file_is_read_back_exactly(self, tuned):
         tuning, _, outcomes, folder = tuned
         path = write_tuned(tuning, outcomes, folder, "hare tune")[0]
-        assert load_tuned(str(path), "linucb") == outcomes[0].scores[outcomes[0].best].kwargs
+        assert load_tuned(str(path), "linucb")["kwargs"] == outcomes[0].scores[outcomes[0].best].kwargs
 
     def test_one_agent_twice_is_told_apart_by_its_label(self, tmp_path):
         entries = [
@@ -440,7 +440,7 @@ class TestSuitesTakeThem:
         folder = spec._suite_folder() / "tuned"
         for path in folder.rglob("*.yaml"):
             content = yaml.safe_load(path.read_text())
-            make_agent(content["agent"], **load_tuned(str(path), content["agent"]))
+            make_agent(content["agent"], **load_tuned(str(path), content["agent"])["kwargs"])
 
 
 def test_no_world_of_the_tuning_seeds_comes_back_in_another_set():

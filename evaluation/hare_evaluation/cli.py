@@ -99,6 +99,7 @@ def run_command(
     records = _run_all(
         plan.specs, kept, title, jobs=jobs, backend=backend, address=address, retry_failed=retry_failed
     )
+    _measure_texts(records, plan.labels, chosen.study, jobs)
     _show(records, plan.labels, out if report else None, title, chosen.study)
     if _tell_failures(records, kept):
         raise typer.Exit(1)
@@ -172,8 +173,9 @@ def theory_command(
 
     The tables are printed as Markdown. About three minutes on one processor; the same command resumes.
     """
+    from hare_evaluation.pages import write_page
     from hare_evaluation.store import Store
-    from hare_evaluation.theory import Measured, section, study, write_page
+    from hare_evaluation.theory import COMMAND, Measured, section, study
 
     suite = study(seeds, horizon)
     plan = suite.plan()
@@ -184,7 +186,7 @@ def theory_command(
     generated = section(Measured(plan, records), f"hare theory --seeds {seeds} --horizon {horizon}")
     typer.echo(generated)
     if page is not None:
-        write_page(page, generated)
+        write_page(page, generated, COMMAND)
 
 
 @app.command("report")
@@ -192,6 +194,7 @@ def report_command(
     suite: SuiteName = None,
     store: StoreFolder = Path("runs"),
     out: ReportFolder = Path("report"),
+    page: Annotated[Path | None, typer.Option(help="A Markdown page whose generated part is replaced.")] = None,
 ) -> None:
     """Rebuild the table, the figures and the report from the records of a suite, or from all records."""
     from hare_evaluation.results import Labels
@@ -205,7 +208,16 @@ def report_command(
         typer.echo(note, err=True)
     labels = chosen.labels if chosen else Labels(environments={}, agents={})
     title = (chosen.title or chosen.name) if chosen else f"All records in {store}"
+    if chosen is not None:
+        _measure_texts(records, labels, chosen.study)
     _show(records, labels, out, title, chosen.study if chosen else None)
+    if page is not None:
+        from hare_evaluation.pages import results_section, write_page
+        from hare_gym.errors import ConfigError
+
+        if chosen is None:
+            raise ConfigError("A page is of one suite: name it, as in: hare report flagship --page docs/results.md")
+        write_page(page, results_section(chosen, records), f"hare report {chosen.name}")
     _tell_failures(records, kept)
 
 
@@ -358,6 +370,19 @@ def _progress_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=total)
         yield lambda: progress.advance(task)
+
+
+def _measure_texts(records: list[Record], labels: Labels, study: Study, jobs: int | None = None) -> None:
+    """Plays again the sessions whose texts the study's claims and figures ask for, and measures them once."""
+    from hare_evaluation.metrics.study import measure_all, missing
+    from hare_evaluation.results import Results
+
+    waiting = missing(study, Results.from_records(records, labels))
+    if waiting:
+        with _progress_bar("Measuring texts", len(waiting)) as advance:
+            problems = measure_all(waiting, jobs, advance)
+        for problem in problems:
+            typer.echo(problem, err=True)
 
 
 def _show(records: list[Record], labels: Labels, out: Path | None, title: str, study: Study | None) -> None:

@@ -309,7 +309,12 @@ class AgentEntry(_Entry):
             UnknownNameError: No such built-in file.
             ConfigError: A file that cannot be read, or is another agent's.
         """
-        return load_tuned(self.tuned, self.name) if self.tuned else {}
+        return dict(self.tuning["kwargs"]) if self.tuned else {}
+
+    @cached_property
+    def tuning(self) -> dict[str, Any]:
+        """What the file that ``tuned`` names tells, and its name as ``source``; raises as `tuned_kwargs` does."""
+        return load_tuned(self.tuned, self.name)
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -491,7 +496,7 @@ def parse_suite(text: str, source: str) -> Suite:
 
 
 def load_tuned(name_or_path: str, agent: str) -> dict[str, Any]:
-    """The hyperparameters in a file of ``hare tune``.
+    """What a file of ``hare tune`` tells: ``kwargs`` are the hyperparameters, ``source`` is its name.
 
     Args:
         name_or_path: As :class:`AgentEntry` has it.
@@ -510,7 +515,7 @@ def load_tuned(name_or_path: str, agent: str) -> dict[str, Any]:
         if name not in known:
             hint = "A file of your own is named by its path, with .yaml at its end."
             raise unknown_name("tuned hyperparameters", own if "/" not in name_or_path else name, known, hint)
-        path = folder / f"{name}.yaml"
+        path, name_or_path = folder / f"{name}.yaml", name
     source = f"The tuned file {path}"
     values = _yaml(_read(path, source), source)
     kwargs = values.get("kwargs") if isinstance(values, dict) else None
@@ -518,7 +523,7 @@ def load_tuned(name_or_path: str, agent: str) -> dict[str, Any]:
         raise ConfigError(f"{source} must be a mapping with agent and kwargs, as hare tune writes it.")
     if values["agent"] != agent:
         raise ConfigError(f"{source} is of agent {values['agent']!r}, not {agent!r}.")
-    return kwargs
+    return {**values, "source": name_or_path}
 
 
 def file_name(name: str) -> str:

@@ -6,24 +6,24 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hare_evaluation.environments import make
+from hare_evaluation.pages import Table
 from hare_evaluation.runner import seeds as seeds_of
 from hare_evaluation.spec import AgentEntry, EnvironmentEntry, Plan, Seeds, Suite
 from hare_evaluation.statistics import Interval, log_log_slope, mean_interval, paired_difference, slope_interval
 from hare_evaluation.store import Record
 from hare_evaluation.tables import number
 from hare_evaluation.theory_probes import true_means
-from hare_gym.errors import ConfigError, DataError
+from hare_gym.errors import DataError
 
 Array = NDArray[np.float64]
 
-BEGIN, END = "<!-- hare theory: begin -->", "<!-- hare theory: end -->"
+COMMAND = "hare theory"
 SEEDS, HORIZON = 6, 10_000
 ALPHA = 0.3
 LINUCB, CORE, FIXED, HARE, RANDOM = "LinUCB (joint)", "HARE's core", "HARE's core, fixed prior", "HARE", "Random"
@@ -136,7 +136,7 @@ def study(seeds: int = SEEDS, horizon: int = HORIZON) -> Suite:
                 kwargs = {"horizon": short} | ({} if value == BASE[knob] else {knob: value})
                 environments.append(EnvironmentEntry(id="HareLinear-v0", label=label, kwargs=kwargs))
     grown, sweeps = [LINEAR, NONLINEAR], [entry.label for entry in environments[3:]]
-    core = {"attention": False, "cluster_values": False, "alpha": 0.0, "posterior_bonus": ALPHA}
+    core = {"attention": False, "cluster_values": False, "alpha": 0.0, "change_threshold": 0.0}
     linucb, hare = "hare_evaluation.theory_probes:ProbedLinUCB", "hare_evaluation.theory_probes:ProbedHARE"
     return Suite(
         name="theory",
@@ -155,20 +155,6 @@ def study(seeds: int = SEEDS, horizon: int = HORIZON) -> Suite:
 
 def _label(knob: str, value: int) -> str:
     return "base" if value == BASE[knob] else f"{NAMES[knob]} = {value}"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the page: what it is called, its heads, its rows."""
-
-    title: str
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    def markdown(self) -> str:
-        """The table under a bold title."""
-        lines = [self.heads, ["---"] * len(self.heads), *self.rows]
-        return f"**{self.title}**\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 class Measured:
@@ -325,7 +311,7 @@ def _coverage_table(measured: Measured) -> Table:
     bound = Bound(measured.T)
     pointwise = 100.0 * math.erf(ALPHA / bound.sigma / math.sqrt(2.0))
     return Table(
-        f"Share of rounds with the true mean within α widths of the core's, α = {ALPHA} (HARE: its posterior_bonus); "
+        f"Share of rounds with the true mean within α widths of the core's, α = {ALPHA} (HARE: β s); "
         f"a Gaussian of the noise's scale would give {pointwise:.1f}%; the theorem needs {bound.radius:.2f} widths",
         heads,
         rows,
@@ -465,25 +451,3 @@ def section(measured: Measured, command: str) -> str:
 def _versions(measured: Measured) -> str:
     found: dict[str, Any] = measured._of(LINEAR, HARE)[0]["spec"]["versions"]
     return f"hare-gym {found['hare_gym']} with code {found['code'][:12]}, NumPy {found['numpy']}"
-
-
-def rewrite(page: str, generated: str) -> str:
-    """``page`` with the text between its markers replaced.
-
-    Raises:
-        ConfigError: The markers are not there, once each and in order.
-    """
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in head + tail:
-        raise ConfigError(f"The page must hold one line {BEGIN!r} and after it one line {END!r}.")
-    return f"{head}{BEGIN}\n{generated}\n{END}{tail}"
-
-
-def write_page(path: Path, generated: str) -> None:
-    """`rewrite` for a file; raises ConfigError if it cannot be read."""
-    try:
-        page = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"The page {path} cannot be read: {error.strerror}.") from error
-    path.write_text(rewrite(page, generated), encoding="utf-8")

@@ -125,7 +125,7 @@ class ProbedHARE(HAREAgent):
         """Starts from the prior."""
         super().reset(spec, rng)
         assert spec.pool is not None
-        self.coverage = Coverage(self.config.posterior_bonus, spec.pool)
+        self.coverage = Coverage(0.0, spec.pool)
 
     def attach(self, env: Any) -> None:
         """Keeps the unwrapped environment."""
@@ -134,6 +134,7 @@ class ProbedHARE(HAREAgent):
     def act(self, observation: Observation) -> Action:
         """As HARE's; the truth is looked at when the choice is made."""
         action = super().act(observation)
+        self.coverage.alpha = self.config.posterior_bonus * self.hare.gate.s
         self.coverage.add(self.hare.core, observation, int(action), true_means(self._env))
         return action
 
