@@ -240,14 +240,15 @@ def test_key_follows_data_beside_a_module(tmp_path, monkeypatch):
         "from hare_gym import Agent\nclass Two(Agent):\n    def act(self, observation):\n        return 0\n"
     )
     monkeypatch.setattr(specification, "_OURS", ("hare_gym", "hare_agents", "_two_package"))
-    (package / "corpus.txt").write_text("one")
+    (package / "texts").mkdir()
     keys = set()
-    for text in ("one", "two"):
-        (package / "corpus.txt").write_text(text)
-        _clear_caches()
-        keys.add(spec(agent="_two_package.agent:Two").key)
+    for place in ("corpus.txt", "texts/one.txt"):
+        for text in ("one", "two"):
+            (package / place).write_text(text)
+            _clear_caches()
+            keys.add(spec(agent="_two_package.agent:Two").key)
     _clear_caches()
-    assert len(keys) == 2
+    assert len(keys) == 4
 
 
 def _clear_caches():

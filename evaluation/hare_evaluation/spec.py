@@ -144,7 +144,8 @@ def code_fingerprint(env: str, agent: str) -> str:
         seen.add(name)
         if name.partition(".")[0] in _OURS:
             source = _module_file(name)
-            found |= {f"{name}: {path.name}": _source_hash(path) for path in (source, *_data_beside(source))}
+            files = (source, *_data_beside(source))
+            found |= {f"{name}: {path.relative_to(source.parent).as_posix()}": _source_hash(path) for path in files}
             waiting += _imports(source)
         else:
             root = _source_root(name)
@@ -160,7 +161,15 @@ def _module_file(name: str) -> Path:
 
 
 def _data_beside(source: Path) -> list[Path]:
-    return [path for path in source.parent.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc")]
+    """The files that are no code in a module's folder, and in folders within it that are no packages."""
+    found, waiting = [], [source.parent]
+    while waiting:
+        for path in sorted(waiting.pop().iterdir()):
+            if path.is_dir() and path.name != "__pycache__" and not (path / "__init__.py").exists():
+                waiting.append(path)
+            elif path.is_file() and path.suffix not in (".py", ".pyc"):
+                found.append(path)
+    return found
 
 
 def _python_files(root: Path) -> list[Path]:
