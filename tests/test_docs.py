@@ -13,11 +13,13 @@ import typer
 
 import hare_gym
 from hare_evaluation import docs
-from hare_evaluation.cli import app
+from hare_evaluation.cli import _add_plugins, app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHELLS = ("shell", "bash", "sh", "console")
+
+_add_plugins()
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 
