@@ -16,8 +16,10 @@ Without a package, ``"my_package.agents:MyAgent"`` works wherever an agent's nam
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -79,7 +81,13 @@ def make_environment(id: str, **kwargs: Any) -> gym.Env[Any, Any]:
 
 def agent_names() -> list[str]:
     """The names of every installed agent, sorted."""
-    return sorted({entry.name for entry in entry_points(group=AGENT_GROUP)})
+    return sorted(_agents_on(tuple(sys.path)))
+
+
+@cache
+def _agents_on(path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """The agents that packages on ``path`` offer; reading every package's metadata takes as long as a short run."""
+    return {entry.name: entry for entry in entry_points(group=AGENT_GROUP)}
 
 
 def agent_class(name: str) -> type[Agent]:
@@ -92,7 +100,7 @@ def agent_class(name: str) -> type[Agent]:
     if ":" in name:
         loaded = _load_path(name)
     else:
-        found: Mapping[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=AGENT_GROUP)}
+        found = _agents_on(tuple(sys.path))
         if name not in found:
             raise unknown_name("agent", name, found, "List them with: hare list agents")
         loaded = found[name].load()

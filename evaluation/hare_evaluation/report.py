@@ -24,13 +24,49 @@ if TYPE_CHECKING:
 _TAKEN = {"overall", "index", "runs", "curves", "claims", "figures", "failures", "statistics", "reproduce"}
 
 
+# Figures from which on worker processes draw them: below, starting the workers takes longer than drawing.
+_MANY = 16
+
+
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the page shows it."""
+    """A figure as the page shows it, once its album has been drawn."""
 
     caption: str
     alt: str
-    data: str
+    svg: Path
+
+    @property
+    def data(self) -> str:
+        """The drawing as a data URI."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg.read_bytes()).decode()}"
+
+
+class Album:
+    """The figures of a page, drawn together at the end, because drawing is most of a report's time."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._waiting: list[tuple[Figure, Path]] = []
+
+    def add(self, figure: Figure, name: str, caption: str, environment: str) -> Picture:
+        """Takes a figure that will be ``name.png`` and ``name.svg``."""
+        self._waiting.append((figure, self.out / name))
+        return Picture(caption, f"{environment}: {caption}", self.out / f"{name}.svg")
+
+    def draw(self) -> None:
+        """Writes every figure's files; which process draws one changes none of its bytes."""
+        from hare_evaluation import figures
+
+        if len(self._waiting) < _MANY:
+            for figure, stem in self._waiting:
+                figures.save(figure, stem)
+        else:
+            from joblib import Parallel, delayed, parallel_config
+
+            with parallel_config(backend="loky", inner_max_num_threads=1):
+                Parallel(n_jobs=-1)(delayed(figures.save)(figure, stem) for figure, stem in self._waiting)
+        self._waiting.clear()
 
 
 @dataclass(frozen=True)
@@ -84,14 +120,16 @@ def write_report(
     results.runs_frame().to_csv(out / "runs.csv", index=False)
     results.curves_frame().to_csv(out / "curves.csv", index=False)
     names = _file_names(results.environments)
+    album = Album(out)
     sections = [
-        _environment_section(results, environment, names[environment], out) for environment in results.environments
+        _environment_section(results, environment, names[environment], album) for environment in results.environments
     ]
-    overall = _overall_section(results, out)
+    overall = _overall_section(results, album)
     study = study or Study()
     judgements = judge_all(study, results)
     _write_claims(judgements, out)
-    drawn = [_drawn(entry, View(study, results), out) for entry in study.figures]
+    drawn = [_drawn(entry, View(study, results), album) for entry in study.figures]
+    album.draw()
     page = _template().render(
         title=title,
         results=results,
@@ -124,7 +162,7 @@ def _write_claims(judgements: list[Judgement], out: Path) -> None:
         (out / "claims.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _drawn(entry: AnyFigure, view: View, out: Path) -> Drawn:
+def _drawn(entry: AnyFigure, view: View, album: Album) -> Drawn:
     from hare_evaluation.drawings import drawing
 
     anchor = f"figure-{entry.id}"
@@ -132,15 +170,15 @@ def _drawn(entry: AnyFigure, view: View, out: Path) -> Drawn:
         made = drawing(entry, view)
     except NotRunError as error:
         return Drawn(entry.title, anchor, [], str(error))
-    made.frame.to_csv(out / f"{anchor}.csv", index=False)
-    return Drawn(entry.title, anchor, [_picture(made.draw(), out / anchor, made.caption, entry.title)], "")
+    made.frame.to_csv(album.out / f"{anchor}.csv", index=False)
+    return Drawn(entry.title, anchor, [album.add(made.draw(), anchor, made.caption, entry.title)], "")
 
 
-def _environment_section(results: Results, environment: str, name: str, out: Path) -> Section:
+def _environment_section(results: Results, environment: str, name: str, album: Album) -> Section:
     from hare_evaluation import figures
 
     frame = tables.environment_frame(results, environment)
-    frame.to_csv(out / f"{name}-summary.csv", index=False)
+    frame.to_csv(album.out / f"{name}-summary.csv", index=False)
     pictures = []
     if (frame["seeds"] > 0).any():
         colours = {agent: i for i, agent in enumerate(results.agents)}
@@ -150,49 +188,39 @@ def _environment_section(results: Results, environment: str, name: str, out: Pat
             caption = (
                 "Estimated reward per round of each agent, had it served the logged users itself, with 95% intervals."
             )
-            pictures.append(_picture(shown, out / f"{name}-estimates", caption, environment))
+            pictures.append(album.add(shown, f"{name}-estimates", caption, environment))
         else:
             caption = (
                 "Cumulative regret: mean over seeds; the band is a 95% interval at each round by itself. Left on "
                 "plain axes, right on logarithmic ones, where a straight line of slope b means regret ∝ t^b."
             )
             shown = figures.regret_curves(results, environment)
-            pictures.append(_picture(shown, out / f"{name}-regret", caption, environment))
+            pictures.append(album.add(shown, f"{name}-regret", caption, environment))
             caption = "Final regret with 95% intervals, and the ranks that the seeds cannot exclude."
-            pictures.append(
-                _picture(figures.final_regret(frame, colours), out / f"{name}-final", caption, environment)
-            )
+            pictures.append(album.add(figures.final_regret(frame, colours), f"{name}-final", caption, environment))
         caption = "Mean reward of all observed rounds so far, with the same kind of band."
         shown = figures.reward_curves(results, environment)
-        pictures.append(_picture(shown, out / f"{name}-reward", caption, environment))
+        pictures.append(album.add(shown, f"{name}-reward", caption, environment))
     heads, body = tables.displayed(frame)
     logged = results.is_logged(environment)
     facts, verdict = _facts(results, environment), tables.verdict(frame)
     return Section(environment, name, facts, verdict, heads, body, pictures, logged, f"{name}-summary.csv")
 
 
-def _overall_section(results: Results, out: Path) -> Section | None:
+def _overall_section(results: Results, album: Album) -> Section | None:
     from hare_evaluation import figures
 
     frame = tables.overall_frame(results)
     if frame is None or not (frame["seeds"] > 0).any():
         return None
-    frame.to_csv(out / "overall-summary.csv", index=False)
+    frame.to_csv(album.out / "overall-summary.csv", index=False)
     colours = {agent: i for i, agent in enumerate(results.agents)}
     caption = "Regret as a share of the Random agent's on the same seed, averaged over environments."
-    picture = _picture(figures.final_regret(frame, colours), out / "overall", caption, tables.OVERALL)
+    picture = album.add(figures.final_regret(frame, colours), "overall", caption, tables.OVERALL)
     heads, body = tables.displayed(frame)
     facts = "Environments: " + ", ".join(frame.attrs["environments"]) + "."
     anchor, csv = "all-environments", "overall-summary.csv"
     return Section(tables.OVERALL, anchor, facts, tables.verdict(frame), heads, body, [picture], False, csv)
-
-
-def _picture(figure: Figure, stem: Path, caption: str, environment: str) -> Picture:
-    from hare_evaluation import figures
-
-    _, svg = figures.save(figure, stem)
-    data = base64.b64encode(svg.read_bytes()).decode()
-    return Picture(caption, f"{environment}: {caption}", f"data:image/svg+xml;base64,{data}")
 
 
 def _facts(results: Results, environment: str) -> str:

@@ -58,6 +58,7 @@ class BayesianHead:
         self._taken = 0
         self._A: Array = np.zeros((self.K, self.K))
         self._b: Array = np.zeros(self.K)
+        self._rows: Array = np.empty((0, self.K))
         self._x1 = np.ones(1 + p)
         self._e1 = np.ones(1 + r)
         self._allocate(8)
@@ -207,7 +208,11 @@ class BayesianHead:
             X = replay.x[chunk]
             x1, e1 = with_one(X if self.directions is None else X @ self.directions), with_one(self.E[slots])
             features = (x1[:, :, None] * e1[:, None, :]).reshape(n, -1)
-            rows = np.ones((n, self.K))
+            if len(self._rows) < n:
+                # kept, since fresh memory would cost as much as the arithmetic
+                self._rows = np.empty((n, self.K))
+            rows = self._rows[:n]
+            rows[:, 0] = 1.0
             np.multiply(
                 features[:, :, None], replay.y[chunk][:, None], out=rows[:, 1:].reshape(n, -1, self.content_dim)
             )

@@ -481,12 +481,13 @@ class HARE:
             heads.scale = 1.0 / max(float(np.sqrt(np.vecdot(q, q).mean())), 1e-9)
         trainings = self.t // c.train_every - (self.t - rounds) // c.train_every
         if head.ready and heads.count and trainings:
-            # several steps in a row find their code and data in the processor's caches
-            for _ in range(trainings * c.steps):
-                i = self.rng.integers(0, len(replay), (heads.count, c.batch))
-                X, E = replay.x.take(i, axis=0), head.E.take(replay.slot[i], axis=0)
-                batch = X, E, head.queries(X, E)[0], replay.y.take(i, axis=0), replay.r[i]
-                heads.train(batch, c.learning_rate, c.weight_decay, self.t)
+            for _ in range(trainings):
+                # several steps in a row find their code and data in the processor's caches
+                i = self.rng.integers(0, len(replay), (c.steps, heads.count, c.batch))
+                X, E = replay.x.take(i, axis=0), head.E.take(replay.slot.take(i), axis=0)
+                Q_0, Y, R = head.queries(X, E)[0], replay.y.take(i, axis=0), replay.r.take(i)
+                for batch in zip(X, E, Q_0, Y, R, strict=True):
+                    heads.train(batch, c.learning_rate, c.weight_decay, self.t)
             self._admit()
 
     def _states(self) -> Array:
