@@ -100,6 +100,27 @@ class TestUserState:
             np.testing.assert_allclose(model.posterior.mean(user), theta[place], rtol=0, atol=1e-8)
             np.testing.assert_allclose(model.posterior.covariance(user), Sigma[place, place], rtol=0, atol=1e-8)
 
+    def test_the_prior_mean_is_an_ideal_point_and_ridge_learns_what_it_misses(self):
+        d, likeness, curvature = 3, 1.5, 0.4
+        rng = np.random.default_rng(0)
+        model, plain = CoreModel(d, d, 0.7, 1.3, likeness, curvature), CoreModel(d, d, 0.7, 1.3)
+        X, Y, rewards = sphere(rng, 60, d), 0.8 * sphere(rng, 60, d), rng.random(60)
+        ideal = likeness / (2 * curvature) * X
+        prior = curvature * (np.sum(ideal**2, axis=1) - np.sum((Y - ideal) ** 2, axis=1))
+        for t in range(40):
+            model.update(X[t], t % 4, Y[t], rewards[t])
+            plain.update(X[t], t % 4, Y[t], rewards[t] - prior[t])
+        model.update_batch(X[40:50], np.arange(40, 50) % 4, Y[40:50], rewards[40:50])
+        plain.update_batch(X[40:50], np.arange(40, 50) % 4, Y[40:50], rewards[40:50] - prior[40:50])
+        for t in range(50, 60):
+            for user in (t % 4, 9):
+                told = model.belief(X[t], user).mean(with_one(Y[t : t + 1])) - model.bend(Y[t])
+                assert told == pytest.approx(plain.belief(X[t], user).mean(with_one(Y[t : t + 1])) + prior[t])
+        users = np.arange(50, 60) % 4
+        many = model.beliefs(X[50:], users)
+        for b in range(10):
+            np.testing.assert_allclose(many.m[b], model.belief(X[50 + b], int(users[b])).m, atol=1e-12)
+
     def test_a_user_begins_anew_as_a_new_user(self):
         model = CoreModel(2, 2, 1.0, 1.0)
         rng = np.random.default_rng(0)
@@ -505,6 +526,23 @@ class TestSynthesis:
         others = sphere(np.random.default_rng(1), 2000, 4)
         assert own >= hare._expected(round.F, with_one(others)).max() - 1e-3
 
+    @pytest.mark.parametrize("curvature", [0.2, 0.6, 3.0])
+    def test_with_curvature_the_optimum_may_lie_inside_the_ball(self, curvature):
+        hare = taught(200, curvature=curvature, likeness=0.5, posterior_bonus=1.0)
+        x = sphere(np.random.default_rng(9), 4)
+        round = hare.prepare(x, 0)
+        y = hare._optimum(round, hare.pool[0])
+        assert np.linalg.norm(y) <= 1.0 + 1e-12
+        assert curvature < 3.0 or np.linalg.norm(y) < 0.9
+        rng = np.random.default_rng(1)
+        others = sphere(rng, 20_000, 4) * rng.random((20_000, 1)) ** 0.25
+        clusters = np.zeros(20_000, dtype=np.intp)
+        hare.pool.clusters.gain = 0.0
+        own = hare._scores(round, with_one(y[None]), clusters[:1], None)[0]
+        assert own >= hare._scores(round, with_one(others), clusters, None).max() - 1e-3
+        moved = hare.synthesize(x, 0)
+        assert curvature < 3.0 or 0.0 < np.linalg.norm(moved - y) < 0.6
+
     @pytest.mark.parametrize("kind", ["optimum", "blend", "normalised", "decoded"])
     def test_every_synthesis_stays_in_the_ball(self, kind):
         hare = taught(200, synthesis=kind)
@@ -520,10 +558,42 @@ class TestSynthesis:
 
 
 class TestHARE:
+    def test_with_likeness_it_begins_as_retrieval(self):
+        hare = HARE(small_pool(), likeness=1.0, posterior_bonus=0.0, curvature=0.5)
+        for x in sphere(np.random.default_rng(3), 20, 4):
+            assert hare.act(x, 0) == int(np.argmax(hare.pool.items @ x))
+
+    def test_likeness_needs_queries_and_contents_of_one_length(self):
+        with pytest.raises(ConfigError) as caught:
+            HARE(small_pool(), query_dim=3, likeness=1.0)
+        assert str(caught.value) == (
+            "agent 'hare': likeness compares queries with contents, which must then have one length, not 3 and 4. "
+            "Use likeness=0."
+        )
+
+    def test_batches_know_the_prior_mean_too(self):
+        one, many = (taught(120, likeness=1.0, curvature=0.5) for _ in range(2))
+        X, users = sphere(np.random.default_rng(4), 8, 4), np.arange(8) % 5
+        chosen = [one.act(x, user) for x, user in zip(X, users.tolist(), strict=True)]
+        assert many.act_many(X, users).tolist() == chosen
+        expected = many._expected(many.prepare_many(X, users).F, with_one(many.pool.items))
+        for b in range(8):
+            round = one.prepare(X[b], int(users[b]))
+            np.testing.assert_allclose(expected[b], one._expected(round.F, with_one(one.pool.items)), atol=1e-12)
+            heads = one._expected_of(round, one.pool[chosen[b]])
+            assert one.gate.w @ heads == pytest.approx(expected[b, chosen[b]])
+        rewards = np.linspace(0.2, 0.9, 8)
+        many.update_many(X, users, np.array(chosen), rewards)
+        for x, user, item, reward in zip(X, users.tolist(), chosen, rewards.tolist(), strict=True):
+            one.update(x, user, item, reward)
+        for user in range(5):
+            np.testing.assert_allclose(many.user_state(user)[0], one.user_state(user)[0], atol=1e-10)
+
     @pytest.mark.parametrize(
         "knobs",
         [
             {},
+            {"likeness": 1.0, "curvature": 0.5},
             {"choice": "sample", "alpha": 0.2, "heads": 2},
             {"choice": "thompson", "schedule": "sqrt", "alpha": 0.1},
             {"schedule": "learned", "alpha": 0.1, "synthesis": "decoded"},
@@ -609,7 +679,8 @@ class TestHARE:
         assert all(hare.act(x, 0) != item for _ in range(20))
 
     def test_threads_may_share_one(self):
-        hare = HARE(small_pool(), **QUICK)
+        # rewards without reason may, in some order of the threads, look like a user who has changed
+        hare = HARE(small_pool(), change_threshold=0.0, **QUICK)
         failures = []
 
         def serve(user):

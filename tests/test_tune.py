@@ -200,6 +200,19 @@ class TestPlan:
         for trial in trials[1:]:
             assert trial.kwargs["options"]["kind"] == "a" and 1 <= trial.kwargs["options"]["size"] <= 8
 
+    def test_a_suite_may_search_another_space_than_the_agent_declares(self):
+        entry = (
+            "name: '"
+            + __name__
+            + ":Nested', search: {options.size: {type: int, low: 20, high: 30}}, kwargs: {options: {kind: a}}"
+        )
+        _, space, trials = plan_tuning(small(entry), 6, 1).contenders[0]
+        assert space == {"options.size": {"type": "int", "low": 20, "high": 30}}
+        for trial in trials[1:]:
+            assert trial.kwargs["options"]["kind"] == "a" and 20 <= trial.kwargs["options"]["size"] <= 30
+        with pytest.raises(ContractError, match=r"search_space\['epsilon'\] is"):
+            plan_tuning(small("name: '" + __name__ + ":Nested', search: {epsilon: {type: float, low: 2}}"), 6, 1)
+
     def test_an_environment_that_an_agent_cannot_play_is_left_out_with_a_note(self):
         suite = small("name: linucb", "name: linucb-disjoint")
         made = suite.environments[1].model_copy(update={"kwargs": {"horizon": 50, "action_mode": "synthesize"}})
@@ -457,8 +470,9 @@ def test_no_world_of_the_tuning_seeds_comes_back_in_another_set():
     assert len(agents) == 100 * (1 + len(names))
 
 
-def test_only_the_tuning_suite_runs_on_the_tuning_seeds():
-    assert [name for name in suite_names() if load_suite(name).seeds.set == TUNING_SEEDS] == ["tuning"]
+def test_only_the_tuning_suites_run_on_the_tuning_seeds():
+    for name in suite_names():
+        assert (load_suite(name).seeds.set == TUNING_SEEDS) == name.endswith("tuning"), name
 
 
 class TestCommand:

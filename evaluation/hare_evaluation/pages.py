@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hare_evaluation.claims import judge_all
+from hare_evaluation.claims import View, judge_all
 from hare_evaluation.results import Results
 from hare_evaluation.store import Record
 from hare_evaluation.tables import CLAIM_HEADS, claim_rows, displayed, environment_frame, number
@@ -83,6 +83,7 @@ def results_section(suite: Suite, records: Iterable[Record]) -> str:
     parts = [start, *results.notes]
     if suite.claims:
         parts.append(Table("Claims", CLAIM_HEADS, claim_rows(judge_all(suite.study, results))).markdown())
+    parts += [table.markdown() for table in _forests(suite, results)]
     for environment in results.environments:
         heads, rows = displayed(environment_frame(results, environment))
         parts.append(Table(f"Final regret: {environment}", heads, rows).markdown())
@@ -100,6 +101,26 @@ def results_section(suite: Suite, records: Iterable[Record]) -> str:
         ]
         parts.append(Table("Tuning", heads, tuned).markdown())
     return "\n\n".join(parts)
+
+
+def _forests(suite: Suite, results: Results) -> list[Table]:
+    """The suite's forest figures in numbers: regret over the agent's own, variants by environments."""
+    from hare_evaluation.drawings import drawing
+    from hare_evaluation.figure_entries import ForestFigure
+
+    tables = []
+    for figure in suite.figures:
+        if isinstance(figure, ForestFigure):
+            cells = {
+                (row["environment"], row["agent"]): "{} [{}, {}]".format(
+                    *(number(row[column]) for column in ("ratio", "ratio_low", "ratio_high"))
+                )
+                for row in drawing(figure, View(suite.study, results)).frame.to_dict("records")
+            }
+            rows = [[v, *(cells.get((e, v), "–") for e in figure.environments)] for v in figure.variants]
+            title = f"{figure.title}: regret over that of {figure.agent}"
+            tables.append(Table(title, ["variant", *figure.environments], rows))
+    return tables
 
 
 def _tuning_rows(suite: Suite) -> list[list[str]]:

@@ -297,6 +297,8 @@ class AgentEntry(_Entry):
     with the package for the suite ``tuning``, ``"tuning/vw"`` for a certain file of them, or the path of a YAML file.
     ``kwargs`` override them. ``role`` is what claims take the agent for: a ``baseline`` to be beaten, the ``agent``
     that claims are made of, an ``ablation`` of it, or an ``oracle``, which knows what others have to learn.
+    ``search`` replaces the space that the agent declares for ``hare tune``, where a suite's tasks ask for other knobs
+    or scales; a knob of a knob is written ``agent_kwargs.ridge``.
     """
 
     name: str
@@ -304,6 +306,7 @@ class AgentEntry(_Entry):
     role: Role = "baseline"
     tuned: str = ""
     kwargs: dict[str, Any] = {}
+    search: dict[str, dict[str, Any]] | None = None
     environments: list[str] | None = None
 
     def model_post_init(self, context: Any) -> None:

@@ -295,10 +295,9 @@ def outcome_table(outcomes: Sequence[Outcome]) -> RenderableType:
 
 
 def _trials(entry: AgentEntry, runs: dict[str, list[RunSpec]], count: int) -> tuple[SearchSpace, list[Trial]]:
+    declared: SearchSpace = agent_class(entry.name).search_space if entry.search is None else entry.search
     space = {
-        knob: options
-        for knob, options in agent_class(entry.name).search_space.items()
-        if not _holds(entry.hyperparameters, knob.split("."))
+        knob: options for knob, options in declared.items() if not _holds(entry.hyperparameters, knob.split("."))
     }
     found = [Trial(entry.hyperparameters, runs)]
     for values in draw_trials(entry.name, space, count - 1) if space else []:

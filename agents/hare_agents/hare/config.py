@@ -19,6 +19,10 @@ class HAREConfig:
         attention: Whether the attention heads exist; without them HARE is its Bayesian core.
         user_state: Whether users are told apart. False is for ablations.
         core: Whether the gate may use the core. False is for ablations.
+        likeness: Reward that content is expected to gain, before any data, per unit of its inner product with the
+            query; for queries and contents of one space, as in retrieval.
+        curvature: Reward that it is expected to lose per unit of its squared length, kappa: what a user wants is then
+            a point inside the ball, not a direction.
         heads: Learned attention heads, M; 0 leaves the core and the Bayesian attention head.
         hidden: Hidden units of a learned head.
         learning_rate: Adam's step at the start; it falls as 1 / (1 + t / 4000).
@@ -56,6 +60,8 @@ class HAREConfig:
     attention: bool = True
     user_state: bool = True
     core: bool = True
+    likeness: float = field(default=0.0, metadata={"low": 0})
+    curvature: float = field(default=0.0, metadata={"low": 0})
     heads: int = field(default=2, metadata={"low": 0})
     hidden: int = field(default=32, metadata={"low": 1})
     learning_rate: float = field(default=0.035, metadata={"above": 0})

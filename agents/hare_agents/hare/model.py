@@ -102,7 +102,7 @@ class HARE:
 
     A round, for query x and user u, with the heads' queries q_h and the gate's weights w_h::
 
-        core      r_0(y) = N([1; y]ᵀm, sigma² [1; y]ᵀV[1; y])     exact Bayesian; u_t = theta_u and Sigma_u
+        core      r_0(y) = N([1; y]ᵀm - kappa |y|², sigma² [1; y]ᵀV[1; y])  exact Bayesian; u_t = theta_u, Sigma_u
         Bayesian  r_1(y) = c + q_1·y,     q_1 = W_Q ([1, x] ⊗ [1, e_u])
         learned   r_h(y) = link(q_h·W_K y / |q_h|),   q_h = gamma q_1 + residual(x, e_u)
         v_j       = mean of the cluster's r - sum_h w_h r_h(y), of late and shrunk
@@ -146,7 +146,12 @@ class HARE:
         q = self.query_dim = d if query_dim is None else query_dim
         self._query_shape, self._content_shape = (q,), (d,)
         self._y1: Array = np.ones(1 + d)
-        self.core = CoreModel(q, d, c.ridge, c.user_ridge)
+        if c.likeness and q != d:
+            raise ConfigError(
+                f"{OWNER}: likeness compares queries with contents, which must then have one length, not {q} and "
+                f"{d}. Use likeness=0."
+            )
+        self.core = CoreModel(q, d, c.ridge, c.user_ridge, c.likeness, c.curvature)
         self.bayesian = BayesianHead(q, d, c.rank, c.ridge, c.warmup)
         self.learned = LearnedHeads(q, d, c.rank, c.hidden, c.heads if c.attention else 0, self.rng)
         self.replay = Replay(q, d, c.memory)
@@ -278,14 +283,17 @@ class HARE:
             assert z is not None
             self._pair, y = (z, y), self.decoder(z)
         step = self.config.synthesis_noise / (1.0 + self.t / _SYNTHESIS_HALF) ** 0.5
-        return explore(y, step, self.rng) if step else y
+        return explore(y, step, self.rng) if step else np.asarray(y)
 
     def _optimum(self, round: Round, y: Array) -> Array:
-        """The best content on the sphere by the items' own score, U_j aside: y ← the direction of its gradient at y.
+        """The best content in the unit ball by the items' own score, U_j aside.
 
-        The score is the mixture plus the core's bonus. Where all of it is convex (linear heads, the bonus), no step
-        lowers it, see `hare_agents.linucb.most_optimistic`; the link is not, so this is a climb of a few steps.
+        The score is the mixture plus the core's bonus. Each step takes the best content under -w_0 kappa |y|² plus
+        what is left, linearised at y: with kappa = 0 the direction of its gradient. Where what is left is convex
+        (linear heads, the bonus), no step lowers the score, see `hare_agents.linucb.most_optimistic`; the link is
+        not, so this is a climb of a few steps.
         """
+        twice = 2.0 * float(self.gate.w[0]) * self.config.curvature
         w, bonus = self.gate.w, self.config.posterior_bonus * self.gate.s
         V = round.belief.V
         fixed, Q = w[:2] @ round.F[:2, 1:], self._learned_queries(round)
@@ -297,7 +305,8 @@ class HARE:
                 Vy = V[1:, 1:] @ y + V[0, 1:]
                 width = float(np.sqrt(max(y @ Vy + V[0, 1:] @ y + V[0, 0], 1e-300)))
                 gradient = gradient + (bonus / width) * Vy
-            y = unit(gradient)
+            length = float(np.sqrt(gradient @ gradient)) if twice else 0.0
+            y = gradient / twice if length < twice else unit(gradient)
         return y
 
     def update(self, query: Array, user: int, action: Any, reward: float) -> None:
@@ -369,6 +378,8 @@ class HARE:
     def _learn_many(self, rounds: Rounds, Y: Array, clusters: list[int], rewards: Array) -> None:
         c, size = self.config, len(rewards)
         expected = np.matvec(rounds.F, with_one(Y))
+        if c.curvature:
+            expected[:, 0] -= self.core.bend(Y)
         if self.learned.count:
             self.learned.rewards(expected[:, 2:, None])
         errors = rewards[:, None] - expected
@@ -601,6 +612,8 @@ class HARE:
         """Every head's expected reward of one content, ``(2 + M,)``."""
         self._y1[1:] = y
         expected: Array = round.F @ self._y1
+        if self.config.curvature:
+            expected[0] -= self.core.bend(y)
         if self.learned.count:
             self.learned.rewards(expected[2:, None])
         return expected
@@ -611,6 +624,8 @@ class HARE:
         expected = F @ Y.T
         if any(w.tolist()[2:]):
             self.learned.rewards(expected[..., 2:, :])
+        if self.config.curvature:
+            expected[..., 0, :] -= self.core.bend(Y[:, 1:])
         return np.asarray(w @ expected)
 
     def _drawn(self, round: Round) -> Array | None:

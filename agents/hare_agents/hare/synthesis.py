@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from hare_agents.linear import Array, take_array
 
+# Squared length below which content counts as inside the unit ball.
+_INSIDE = 1.0 - 1e-9
+
 
 def unit(y: Array) -> Array:
     """``y`` over its length; a vector of zeros stays."""
@@ -18,8 +21,9 @@ def unit(y: Array) -> Array:
 
 
 def explore(y: Array, step: float, rng: np.random.Generator) -> Array:
-    """``y`` after a random step of about the given length, back at length one."""
-    return unit(y + (step / len(y) ** 0.5) * rng.standard_normal(len(y)))
+    """``y`` after a random step of about the given length: back on the sphere if it was there, else in the ball."""
+    moved = y + (step / len(y) ** 0.5) * rng.standard_normal(len(y))
+    return unit(moved) if y @ y > _INSIDE or moved @ moved > 1.0 else moved
 
 
 class Decoder:

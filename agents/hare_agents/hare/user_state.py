@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hare_agents.linear import Array, ArrowRidge, BilinearModel, Ridge, inverse, take_array
+from hare_agents.linear import Array, ArrowRidge, Belief, BilinearModel, Ridge, inverse, take_array
 from hare_gym.errors import DataError
 
 # Users whose states teach the prior: the latest, so that learning it costs the same in any population.
@@ -140,14 +140,54 @@ class PopulationRidge(ArrowRidge):
 class CoreModel(BilinearModel):
     """The core: joint linear regression on [1, y, x⊗y, user⊗y], with `PopulationRidge` underneath.
 
-    theta_user is the user's state u_t, its posterior block Sigma_u.
+    theta_user is the user's state u_t, its posterior block Sigma_u. Before any data the mean is not zero but
+    likeness x·y - curvature |y|²: that of a user whose ideal point (Coombs 1964) is the query's multiple
+    likeness / (2 curvature) x. Each user's u_t moves theirs from there.
+
+    Args:
+        query_dim: Length of a query x, q.
+        content_dim: Length of a content y, d; with a likeness it must be q.
+        ridge: Prior precision of the shared coefficients.
+        user_ridge: Prior precision of a new user's coefficients, at first.
+        likeness: See above.
+        curvature: See above.
     """
 
     posterior: PopulationRidge
 
-    def __init__(self, query_dim: int, content_dim: int, ridge: float, user_ridge: float) -> None:
+    def __init__(
+        self,
+        query_dim: int,
+        content_dim: int,
+        ridge: float,
+        user_ridge: float,
+        likeness: float = 0.0,
+        curvature: float = 0.0,
+    ) -> None:
         super().__init__(query_dim, content_dim, ridge, user_ridge)
         self.posterior = PopulationRidge(self.posterior.shared_dim, content_dim, ridge, user_ridge)
+        self.likeness, self.curvature = likeness, curvature
+
+    def bend(self, Y: Array) -> Array:
+        """What contents ``(..., d)`` lose by their length, ``(...)``: the mean's part that is not linear in y."""
+        return np.asarray(self.curvature * np.vecdot(Y, Y))
+
+    def _prior_mean(self, X: Array, Y: Array) -> Array:
+        bend = self.bend(Y)
+        return np.asarray(self.likeness * np.vecdot(X, Y) - bend if self.likeness else -bend)
+
+    def _project(self, x: Array, user: int) -> None:
+        known = self._projected
+        super()._project(x, user)
+        if self.likeness and self._projected != known:
+            self._belief.m[1:] += self.likeness * x
+
+    def beliefs(self, X: Array, users: NDArray[np.integer[Any]]) -> Belief:
+        """The linear parts of the beliefs, as `BilinearModel.beliefs`."""
+        found = super().beliefs(X, users)
+        if self.likeness:
+            found.m[:, 1:] += self.likeness * X
+        return found
 
     def hold(self, known: bool) -> None:
         """Whether the shared coefficients count as known: then users are learned about given these, and they stay."""
@@ -158,11 +198,15 @@ class CoreModel(BilinearModel):
 
     def update(self, x: Array, user: int, y: Array, r: float) -> None:
         """Learns one round; raises as `BilinearModel.update` does."""
+        if self.likeness or self.curvature:
+            r -= float(self._prior_mean(x, y))
         super().update(x, user, y, r)
         self._forget()
 
     def update_batch(self, X: Array, users: NDArray[np.integer[Any]], Y: Array, rewards: Array) -> None:
         """Learns B rounds in order, as `BilinearModel.update_batch` does."""
+        if self.likeness or self.curvature:
+            rewards = rewards - self._prior_mean(X, Y)
         super().update_batch(X, users, Y, rewards)
         self._forget()
 
