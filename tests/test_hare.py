@@ -226,6 +226,29 @@ class TestBayesianHead:
         expected = np.linalg.solve(rows.T @ rows + penalty, rows.T @ replay.r[:n])
         np.testing.assert_allclose(np.r_[head.c, head.W_Q.ravel()], expected, atol=1e-9)
 
+    def test_with_a_prior_mean_it_is_the_same_head_on_what_the_mean_misses(self):
+        q = d = 4
+        replay, E = self.filled(q=q)
+        rest = Replay(q, d, 4096)
+        n, (likeness, curvature) = len(replay), (1.5, 0.4)
+        prior = likeness * np.sum(replay.x[:n] * replay.y[:n], axis=1) - curvature * np.sum(replay.y[:n] ** 2, axis=1)
+        for x, y, r, slot in zip(replay.x[:n], replay.y[:n], replay.r[:n] - prior, replay.slot[:n], strict=True):
+            rest.add(x, y, r, int(slot))
+        heads = (
+            BayesianHead(q, d, 2, ridge=0.5, warmup=600, likeness=likeness, curvature=curvature),
+            BayesianHead(q, d, 2, ridge=0.5, warmup=600),
+        )
+        for head, memory in zip(heads, (replay, rest), strict=True):
+            for _ in range(2):
+                head._next_fit = 0
+                head.learn(memory, lambda: np.pad(E, ((0, 0), (0, 2))))
+        np.testing.assert_allclose(heads[0].W_Q, heads[1].W_Q, atol=1e-10)
+        np.testing.assert_allclose(heads[0].E, heads[1].E, atol=1e-10)
+        x = sphere(np.random.default_rng(1), q)
+        np.testing.assert_allclose(heads[0].query(x, 3)[0], heads[1].query(x, 3)[0] + likeness * x, atol=1e-10)
+        many = heads[0].queries(x[None], heads[0].factors(np.array([3])))[0][0]
+        np.testing.assert_allclose(many, heads[0].query(x, 3)[0], atol=1e-12)
+
     def test_alternation_finds_the_factors_from_a_poor_start(self):
         replay, E = self.filled(rounds=2000)
         head = BayesianHead(3, 4, 2, ridge=0.1, warmup=1000)

@@ -43,7 +43,16 @@ class BayesianHead:
         ready: Whether it has been fitted.
     """
 
-    def __init__(self, query_dim: int, content_dim: int, rank: int, ridge: float, warmup: int) -> None:
+    def __init__(
+        self,
+        query_dim: int,
+        content_dim: int,
+        rank: int,
+        ridge: float,
+        warmup: int,
+        likeness: float = 0.0,
+        curvature: float = 0.0,
+    ) -> None:
         d, r = content_dim, rank
         most = (_MOST_FEATURES - 1) // (d * (1 + r)) - 1
         p = max(0, min(query_dim, most))
@@ -53,6 +62,7 @@ class BayesianHead:
         self.W_Q: Array = np.zeros((1 + p, (1 + r) * d))
         self.c = 0.0
         self.noise = 0.02
+        self.likeness, self.curvature = likeness, curvature
         self.ready = False
         self._next_fit = warmup
         self._taken = 0
@@ -91,7 +101,8 @@ class BayesianHead:
             self._e1[1:] = self.E[slot]
         else:
             self._e1[1:] = 0.0
-        return self._e1 @ parts, parts
+        q: Array = self._e1 @ parts
+        return (q + self.likeness * x if self.likeness else q), parts
 
     def factors(self, slots: NDArray[np.intp]) -> Array:
         """e_u by the core's slots, ``(n, r)``; zero for one that has none yet."""
@@ -100,7 +111,8 @@ class BayesianHead:
     def queries(self, X: Array, E: Array) -> tuple[Array, Array]:
         """As `query` for many rounds: of x ``(..., q)`` and factors ``(..., r)``, ``(..., d)`` and parts."""
         parts = self._parts(X)
-        return np.asarray(np.vecmat(with_one(E), parts)), parts
+        Q = np.vecmat(with_one(E), parts)
+        return np.asarray(Q + self.likeness * X if self.likeness else Q), parts
 
     def _parts(self, X: Array) -> Array:
         x1 = with_one(X if self.directions is None else X @ self.directions)
@@ -114,7 +126,7 @@ class BayesianHead:
             slot: The user's.
             parts: As `query` gave them.
             y: The content shown, ``(d,)``.
-            r: The reward.
+            r: The reward, less its prior mean.
         """
         if not self.ready:
             return
@@ -195,7 +207,7 @@ class BayesianHead:
             slots, g = replay.slot[chunk], G[:, 1:]
             np.add.at(precision, slots, g[:, :, None] * g[:, None, :])
             if not covariances_only:
-                np.add.at(b, slots, g * (replay.r[chunk] - self.c - G[:, 0])[:, None])
+                np.add.at(b, slots, g * (self._deviations(replay, chunk) - self.c - G[:, 0])[:, None])
         self.P[seen] = np.linalg.inv(precision[seen] / self.noise + np.eye(r))
         if not covariances_only:
             self.E[seen] = np.matvec(self.P[seen], b[seen]) / self.noise
@@ -218,8 +230,17 @@ class BayesianHead:
             )
             # the matrix's lower triangle in Fortran's order is the upper one in ours
             dsyrk(1.0, rows.T, beta=1.0, c=self._A.T, lower=1, overwrite_c=1)
-            self._b += replay.r[chunk] @ rows
+            self._b += self._deviations(replay, chunk) @ rows
         self._taken = replay.total
+
+    def _deviations(self, replay: Replay, rounds: NDArray[np.intp]) -> Array:
+        """The remembered rewards less their prior mean."""
+        r = replay.r[rounds]
+        if self.likeness:
+            r = r - self.likeness * np.vecdot(replay.x[rounds], replay.y[rounds])
+        if self.curvature:
+            r = r + self.curvature * np.vecdot(replay.y[rounds], replay.y[rounds])
+        return r
 
     def _solve(self) -> None:
         _, solution, failed = dposv(self._A.T, self._b, lower=1)

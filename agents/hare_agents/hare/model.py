@@ -103,7 +103,7 @@ class HARE:
     A round, for query x and user u, with the heads' queries q_h and the gate's weights w_h::
 
         core      r_0(y) = N([1; y]ᵀm - kappa |y|², sigma² [1; y]ᵀV[1; y])  exact Bayesian; u_t = theta_u, Sigma_u
-        Bayesian  r_1(y) = c + q_1·y,     q_1 = W_Q ([1, x] ⊗ [1, e_u])
+        Bayesian  r_1(y) = c + q_1·y - kappa |y|²,     q_1 = W_Q ([1, x] ⊗ [1, e_u]) + likeness x
         learned   r_h(y) = link(q_h·W_K y / |q_h|),   q_h = gamma q_1 + residual(x, e_u)
         v_j       = mean of the cluster's r - sum_h w_h r_h(y), of late and shrunk
         U_j       = √(q̂ᵀ Sigma_j⁻¹ q̂) for the item's cluster j
@@ -152,7 +152,7 @@ class HARE:
                 f"{d}. Use likeness=0."
             )
         self.core = CoreModel(q, d, c.ridge, c.user_ridge, c.likeness, c.curvature)
-        self.bayesian = BayesianHead(q, d, c.rank, c.ridge, c.warmup)
+        self.bayesian = BayesianHead(q, d, c.rank, c.ridge, c.warmup, c.likeness, c.curvature)
         self.learned = LearnedHeads(q, d, c.rank, c.hidden, c.heads if c.attention else 0, self.rng)
         self.replay = Replay(q, d, c.memory)
         self.gate = Gate(2 + self.learned.count)
@@ -288,12 +288,12 @@ class HARE:
     def _optimum(self, round: Round, y: Array) -> Array:
         """The best content in the unit ball by the items' own score, U_j aside.
 
-        The score is the mixture plus the core's bonus. Each step takes the best content under -w_0 kappa |y|² plus
-        what is left, linearised at y: with kappa = 0 the direction of its gradient. Where what is left is convex
+        The score is the mixture plus the core's bonus. Each step takes the best content under -(w_0 + w_1) kappa |y|²
+        plus what is left, linearised at y: with kappa = 0 the direction of its gradient. Where what is left is convex
         (linear heads, the bonus), no step lowers the score, see `hare_agents.linucb.most_optimistic`; the link is
         not, so this is a climb of a few steps.
         """
-        twice = 2.0 * float(self.gate.w[0]) * self.config.curvature
+        twice = 2.0 * float(self.gate.w[:2].sum()) * self.config.curvature
         w, bonus = self.gate.w, self.config.posterior_bonus * self.gate.s
         V = round.belief.V
         fixed, Q = w[:2] @ round.F[:2, 1:], self._learned_queries(round)
@@ -379,17 +379,18 @@ class HARE:
         c, size = self.config, len(rewards)
         expected = np.matvec(rounds.F, with_one(Y))
         if c.curvature:
-            expected[:, 0] -= self.core.bend(Y)
+            expected[:, :2] -= self.core.bend(Y)[:, None]
         if self.learned.count:
             self.learned.rewards(expected[:, 2:, None])
         errors = rewards[:, None] - expected
         surprises = (errors @ self.gate.w).tolist()
+        deviations = (rewards - self.core.prior_mean(rounds.x, Y)).tolist()
         self.core.update_batch(rounds.x, rounds.user, Y, rewards)
         self.t += size
         slots = [self.core.posterior.slot(user) if c.user_state else 0 for user in rounds.user.tolist()]
         for b, (slot, reward) in enumerate(zip(slots, rewards.tolist(), strict=True)):
             if c.attention and slot:
-                self.bayesian.update(slot, rounds.parts[b], Y[b], reward)
+                self.bayesian.update(slot, rounds.parts[b], Y[b], deviations[b])
             if self.frozen:
                 continue
             self.gate.update(errors[b], self._ready, self._allowed)
@@ -410,6 +411,7 @@ class HARE:
             raise ActionError(f"Content must have shape ({self.content_dim},), not {y.shape}.")
         errors = reward - self._expected_of(round, y)
         surprise = float(self.gate.w @ errors)
+        deviation = reward - float(self.core.prior_mean(round.x, y))
         # this raises for what is not finite; nothing has been learned before
         self.core.update(round.x, round.user, y, reward)
         self.t += 1
@@ -417,7 +419,7 @@ class HARE:
             self._meta = self._pair = None
             slot = self.core.posterior.slot(round.user)
             if self.config.attention and self.config.user_state:
-                self.bayesian.update(slot, round.parts, y, reward)
+                self.bayesian.update(slot, round.parts, y, deviation)
             return
         if self._meta is not None:
             self.alpha = np.maximum(self.alpha + _META_STEP * surprise * self._meta, 0.0)
@@ -430,7 +432,7 @@ class HARE:
             slot = self.core.posterior.slot(round.user) if self.config.user_state else 0
             self.replay.add(round.x, y, reward, slot)
             if slot:
-                self.bayesian.update(slot, round.parts, y, reward)
+                self.bayesian.update(slot, round.parts, y, deviation)
         if cluster is None:
             cluster = int(self.pool.clusters.assign(y[None])[0])
         if self.config.cluster_values:
@@ -613,7 +615,7 @@ class HARE:
         self._y1[1:] = y
         expected: Array = round.F @ self._y1
         if self.config.curvature:
-            expected[0] -= self.core.bend(y)
+            expected[:2] -= self.core.bend(y)
         if self.learned.count:
             self.learned.rewards(expected[2:, None])
         return expected
@@ -625,7 +627,7 @@ class HARE:
         if any(w.tolist()[2:]):
             self.learned.rewards(expected[..., 2:, :])
         if self.config.curvature:
-            expected[..., 0, :] -= self.core.bend(Y[:, 1:])
+            expected[..., :2, :] -= self.core.bend(Y[:, 1:])
         return np.asarray(w @ expected)
 
     def _drawn(self, round: Round) -> Array | None:

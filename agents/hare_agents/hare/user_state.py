@@ -172,9 +172,10 @@ class CoreModel(BilinearModel):
         """What contents ``(..., d)`` lose by their length, ``(...)``: the mean's part that is not linear in y."""
         return np.asarray(self.curvature * np.vecdot(Y, Y))
 
-    def _prior_mean(self, X: Array, Y: Array) -> Array:
-        bend = self.bend(Y)
-        return np.asarray(self.likeness * np.vecdot(X, Y) - bend if self.likeness else -bend)
+    def prior_mean(self, X: Array, Y: Array) -> Array:
+        """The mean before any data of contents for queries, ``(..., d)`` both: ``(...)``."""
+        mean = self.likeness * np.vecdot(X, Y) if self.likeness else np.zeros(Y.shape[:-1])
+        return np.asarray(mean - self.bend(Y) if self.curvature else mean)
 
     def _project(self, x: Array, user: int) -> None:
         known = self._projected
@@ -199,14 +200,14 @@ class CoreModel(BilinearModel):
     def update(self, x: Array, user: int, y: Array, r: float) -> None:
         """Learns one round; raises as `BilinearModel.update` does."""
         if self.likeness or self.curvature:
-            r -= float(self._prior_mean(x, y))
+            r -= float(self.prior_mean(x, y))
         super().update(x, user, y, r)
         self._forget()
 
     def update_batch(self, X: Array, users: NDArray[np.integer[Any]], Y: Array, rewards: Array) -> None:
         """Learns B rounds in order, as `BilinearModel.update_batch` does."""
         if self.likeness or self.curvature:
-            rewards = rewards - self._prior_mean(X, Y)
+            rewards = rewards - self.prior_mean(X, Y)
         super().update_batch(X, users, Y, rewards)
         self._forget()
 
