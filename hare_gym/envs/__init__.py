@@ -11,3 +11,4 @@ def register() -> None:
     register_environment("HareMoods-v0", "hare_gym.envs.moods:HareMoods")
     register_environment("HareClassification-v0", "hare_gym.envs.classification:HareClassification")
     register_environment("HareReplay-v0", "hare_gym.envs.replay:HareReplay")
+    register_environment("HareSkills-v0", "hare_gym.envs.skills:HareSkills", "hare_gym.envs.skills:HareSkillsVector")
