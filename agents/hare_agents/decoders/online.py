@@ -1,0 +1,249 @@
+"""Rewards teach a decoder while it is used: `OnlineLearner`.
+
+The loss is L = -A log P(text | z, u), REINFORCE (Williams, 1992) with the advantage A = (r - b(z, u)) / deviation:
+the baseline b is a ridge regression of the latest rewards on the vectors. The plain reward in place of A raises
+rewards too, and destroys the format. Two leashes hold it: KL(P || P_0) to the decoder as it was, and replay of the
+texts it was trained on. What makes texts invalid, unlikely or all alike is rolled back.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hare_agents.decoders.language_model import ConditionedDecoder
+from hare_agents.decoders.training import Pair
+from hare_gym.config import configure
+from hare_gym.errors import ConfigError, DataError
+from hare_gym.text.skills import validate
+
+if TYPE_CHECKING:
+    import torch
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """Knobs of an `OnlineLearner`.
+
+    Attributes:
+        scope: ``prefix`` moves the soft prefix only, ``all`` the model (or its LoRA) as well.
+        lr: Step size of AdamW; None for 1e-3 (prefix) or 3e-4 (all).
+        kl: Weight of KL(P || P_0) a token.
+        replay: Weight of the causal loss on texts it was trained on.
+        clip: Largest norm of a gradient.
+        memory: Latest rewards, to which the baseline is fitted.
+        ridge: Weight of the penalty of that fit, in rewards.
+        check_every: Updates between checks.
+        window: Latest texts that a check looks at.
+        min_valid: Least share of valid texts among them.
+        max_perplexity: Most that the held-out perplexity may grow, as a factor.
+        min_distinct: Least share of distinct word triples, as a factor of what it was at the first check.
+        seed: Of the replay.
+    """
+
+    scope: str = field(default="all", metadata={"choices": ("prefix", "all")})
+    lr: float | None = field(default=None, metadata={"above": 0})
+    kl: float = field(default=0.1, metadata={"low": 0})
+    replay: float = field(default=0.2, metadata={"low": 0})
+    clip: float = field(default=0.5, metadata={"above": 0})
+    memory: int = field(default=256, metadata={"low": 2})
+    ridge: float = field(default=10.0, metadata={"above": 0})
+    check_every: int = field(default=10, metadata={"low": 1})
+    window: int = field(default=64, metadata={"low": 1})
+    min_valid: float = field(default=0.95, metadata={"low": 0, "high": 1})
+    max_perplexity: float = field(default=1.1, metadata={"low": 1})
+    min_distinct: float = field(default=0.7, metadata={"low": 0, "high": 1})
+    seed: int = field(default=0, metadata={"low": 0})
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a check found.
+
+    Attributes:
+        valid: Share of valid skills among the latest texts.
+        perplexity: Of the held-out texts, for their own vectors.
+        distinct: Share of distinct word triples in the latest texts.
+        kept: False if the decoder was rolled back.
+    """
+
+    valid: float
+    perplexity: float
+    distinct: float
+    kept: bool = True
+
+
+class OnlineLearner:
+    """Updates a decoder by the rewards of what it wrote.
+
+    Args:
+        decoder: Changed in place.
+        rehearsed: What it was trained on.
+        held_out: Pairs it was not trained on, for the check of perplexity.
+        knobs: Of `OnlineConfig`.
+
+    Raises:
+        UnknownNameError: No such knob.
+        ConfigError: A knob out of range, or nothing to rehearse or to check with.
+
+    Attributes:
+        updates: How many there were.
+        history: The checks so far.
+        rollbacks: How many of them took the decoder back.
+    """
+
+    def __init__(
+        self, decoder: ConditionedDecoder, rehearsed: Sequence[Pair], held_out: Sequence[Pair], **knobs: Any
+    ) -> None:
+        self.config = configure(OnlineConfig, knobs, "online learning")
+        if not rehearsed or not held_out:
+            raise ConfigError(
+                "Online learning needs pairs to rehearse and held-out pairs to check with: give both, or a decoder "
+                "can lose its format unseen."
+            )
+        self.decoder = decoder
+        self._rehearsed, self._held_out = list(rehearsed), list(held_out)
+        self._rows = decoder.rows_of([pair.text for pair in rehearsed])
+        self._rng = np.random.default_rng(self.config.seed)
+        self._rewards, self._contexts = np.empty(0), np.empty((0, 2 * decoder.content_dim))
+        self._texts: deque[str] = deque(maxlen=self.config.window)
+        self._reference = copy.deepcopy(decoder)
+        self._lr = self.config.lr or (1e-3 if self.config.scope == "prefix" else 3e-4)
+        self.updates, self.rollbacks, self.history = 0, 0, list[Health]()
+        self._perplexity = self.held_out_perplexity()
+        self._distinct: float | None = None
+        self._keep()
+
+    def update(self, z: Array, u: Array, texts: Sequence[str], rewards: Sequence[float] | Array) -> Health | None:
+        """One step on a batch of written texts.
+
+        Args:
+            z: Contents that were asked for, ``(B, content_dim)``.
+            u: User states, ``(B, content_dim)``.
+            texts: What the decoder wrote, B texts.
+            rewards: In [0, 1], B of them.
+
+        Returns:
+            What the check found, if this update was followed by one.
+
+        Raises:
+            DataError: Different numbers of each, or a reward that is not finite.
+        """
+        import torch
+
+        r = np.asarray(rewards, dtype=np.float64)
+        if not len(texts) == len(r) == len(z) == len(u) or not len(texts):
+            raise DataError(f"{len(z)} contents, {len(u)} users, {len(texts)} texts, {len(r)} rewards: not one each.")
+        if not np.isfinite(r).all():
+            raise DataError("A reward is not finite.")
+        self._texts.extend(texts)
+        advantage = self._advantages(z, u, r)
+
+        rows = self.decoder.rows_of(texts)
+        logp, mask, logits = self.decoder.log_probabilities(rows, z, u)
+        with torch.no_grad():
+            _, _, before = self._reference.log_probabilities(rows, z, u)
+        words = mask.sum(1)
+        each = (logp * mask).sum(1) / words
+        loss = -(self.decoder._tensor(advantage, dtype=torch.float32) * each).mean()
+        loss = loss + self.config.kl * ((_kl(logits, before) * mask).sum(1) / words).mean()
+        if self.config.replay:
+            picked = self._rng.choice(len(self._rows), min(len(texts), len(self._rows)), replace=False)
+            pairs = [self._rehearsed[i] for i in picked]
+            unknown = np.full(self.decoder.content_dim, np.nan)
+            logp, mask, _ = self.decoder.log_probabilities(
+                [self._rows[i] for i in picked],
+                np.stack([pair.z for pair in pairs]),
+                np.stack([unknown if pair.u is None else pair.u for pair in pairs]),
+            )
+            loss = loss - self.config.replay * (logp * mask).sum() / mask.sum()
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._moved(), self.config.clip)
+        self._optimiser.step()
+        self.updates += 1
+        return self.check() if self.updates % self.config.check_every == 0 else None
+
+    def _advantages(self, z: Array, u: Array, r: Array) -> Array:
+        """How much better than expected of texts for these vectors, in deviations, ``(B,)``."""
+        kept = slice(-max(self.config.memory, len(r)), None)
+        context = np.nan_to_num(np.concatenate([z, u], axis=1))
+        y = self._rewards = np.concatenate([self._rewards, r])[kept]
+        X = self._contexts = np.concatenate([self._contexts, context])[kept]
+        X, y = (X - X.mean(0)) / np.maximum(X.std(0), 1e-6), y - y.mean()
+        left = y - X @ np.linalg.solve(X.T @ X + self.config.ridge * np.eye(X.shape[1]), X.T @ y)
+        return np.asarray(left[-len(r) :] / max(float(left.std()), 1e-3))
+
+    def check(self) -> Health:
+        """Looks at the latest texts and the held-out perplexity; takes the decoder back if they are out of bounds."""
+        texts = list(self._texts)
+        valid = float(np.mean([not any(v.severity == "error" for v in validate(text)) for text in texts]))
+        varied, perplexity = distinct(texts), self.held_out_perplexity()
+        self._distinct = varied if self._distinct is None else self._distinct
+        kept = (
+            valid >= self.config.min_valid
+            and perplexity <= self.config.max_perplexity * self._perplexity
+            and varied >= self.config.min_distinct * self._distinct
+        )
+        if kept:
+            self._keep()
+        else:
+            self._take_back()
+        self.history.append(Health(valid, perplexity, varied, kept))
+        return self.history[-1]
+
+    def _moved(self) -> list[Any]:
+        if self.config.scope == "all":
+            return self.decoder.parameters()
+        return list(self.decoder.prefix.parameters())
+
+    def _keep(self) -> None:
+        self._kept = [value.detach().clone() for value in self._moved()]
+        if self.updates == 0:
+            self._restart()
+
+    def _restart(self) -> None:
+        import torch
+
+        self._optimiser = torch.optim.AdamW(self._moved(), lr=self._lr, weight_decay=0.0)
+
+    def _take_back(self) -> None:
+        import torch
+
+        with torch.no_grad():
+            for value, kept in zip(self._moved(), self._kept, strict=True):
+                value.copy_(kept)
+        self._texts.clear()  # they were written by what has just been undone
+        self._lr /= 2
+        self.rollbacks += 1
+        self._restart()
+
+    def held_out_perplexity(self) -> float:
+        """Perplexity of the held-out texts for their own contents."""
+        Z = np.stack([pair.z for pair in self._held_out])
+        return self.decoder.perplexity([pair.text for pair in self._held_out], Z).perplexity
+
+
+def _kl(logits: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """KL(P || P_0) of each token, ``(B, T)``."""
+    logp, logq = logits.log_softmax(-1), before.log_softmax(-1)
+    return (logp.exp() * (logp - logq)).sum(-1)
+
+
+def distinct(texts: Sequence[str], n: int = 3) -> float:
+    """Share of distinct word n-grams in texts (Li et al., 2016); 1 if no two are the same.
+
+    Args:
+        texts: At least one.
+        n: Words in a gram.
+    """
+    grams = [tuple(words[i : i + n]) for text in texts for words in [text.split()] for i in range(len(words) - n + 1)]
+    return len(set(grams)) / max(len(grams), 1)

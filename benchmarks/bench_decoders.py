@@ -1,0 +1,193 @@
+"""Language-model decoders: what they write, how well, how fast, and what rewards teach them.
+
+    python benchmarks/bench_decoders.py speed [--decoder FOLDER]      # tokens/s and seconds a skill at batch 1, 8, 32
+    python benchmarks/bench_decoders.py quality [--decoder FOLDER]    # 200 texts for the corpus's contents
+    python benchmarks/bench_decoders.py information                   # trains tiny, and one without z beside it
+    python benchmarks/bench_decoders.py online [--updates 100]        # rewards of HareSkills-v0 teach the decoder
+
+Texts are judged by `hare_gym.text.measure`; chance is what the best constant guess would reach.
+"""
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse
+import time
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+from sklearn.metrics import mutual_info_score
+
+import hare_gym  # noqa: F401
+from hare_agents.decoders import tiny
+from hare_agents.decoders.language_model import ConditionedDecoder
+from hare_agents.decoders.online import OnlineLearner, distinct
+from hare_agents.decoders.tiny import contents, held_out, pairs_of, short_skill
+from hare_agents.decoders.trained import load_decoder
+from hare_evaluation.metrics.overlap import nearest
+from hare_evaluation.runner import seeds
+from hare_gym.text.corpus import DOMAINS, TOPICS, load_corpus
+from hare_gym.text.measure import Measurer, Measures, content_of, measures, query_topics
+from hare_gym.text.skills import validate
+
+BATCH = 16
+
+
+def valid(text: str) -> bool:
+    return not any(violation.severity == "error" for violation in validate(text))
+
+
+def untrained(base: str, content_dim: int) -> ConditionedDecoder:
+    """What ``hare models train`` begins with: the speed of a decoder does not depend on what it has learned."""
+    return ConditionedDecoder.from_model(base, content_dim, lora_rank=8, skeleton="short", guidance=1.5)
+
+
+def speed(source: str, repeats: int) -> None:
+    Z = contents()
+    decoder = untrained("smollm2", Z.shape[1]) if source == "smollm2" else load_decoder(source)
+    for batch in (1, 8, 32):
+        rng = np.random.default_rng(0)
+        wall, cpu = time.perf_counter(), time.process_time()
+        texts = [text for _ in range(repeats) for text in decoder.decode_batch(Z[:batch], None, rng)]
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        tokens = sum(len(row) for row in decoder.rows_of(texts))
+        print(
+            f"batch {batch:>2}: {tokens / wall:6.0f} tokens/s, {wall / len(texts):.3f} s a skill; by CPU time "
+            f"{tokens / cpu:6.0f} tokens/s, {cpu / len(texts):.3f} s",
+            flush=True,
+        )
+
+
+def information_of(truth: np.ndarray, found: np.ndarray) -> float:
+    """Mutual information of labels in nats, less its bias in small samples (Miller, 1955)."""
+    cells = [len({*zip(truth.tolist(), found.tolist(), strict=True)}), len({*truth.tolist()}), len({*found.tolist()})]
+    return float(mutual_info_score(truth, found)) - (cells[0] - cells[1] - cells[2] + 1) / (2 * len(truth))
+
+
+def quality(source: str, skeletons: list[str], count: int) -> None:
+    skills, Z = load_corpus().skills, contents()
+    picked = np.random.default_rng(1).permutation(np.arange(count) * len(skills) // count)
+    truth = np.array([DOMAINS.index(skills[i].metadata["domain"]) for i in picked])
+    entropy = information_of(truth, truth)
+    measurer, pool = Measurer(), [skill.text for skill in skills]
+    for skeleton in skeletons:
+        decoder = load_decoder(source, skeleton=skeleton)
+        rng = np.random.default_rng(2)
+        for kind, z in (("right z", Z[picked]), ("no z", None)):
+            texts = [
+                text
+                for at in range(0, count, BATCH)
+                for text in decoder.decode_batch(
+                    None if z is None else z[at : at + BATCH], None, rng, len(truth[at : at + BATCH])
+                )
+            ]
+            found = measures(np.stack([measurer.text(text).phi for text in texts])).domain.argmax(-1)
+            gain = information_of(truth, found)
+            near = nearest(texts[:50], pool)
+            print(
+                f"{skeleton}, {kind}: valid {np.mean([valid(text) for text in texts]):.3f}, right domain "
+                f"{np.mean(found == truth):.3f} (chance {np.bincount(truth).max() / count:.3f}), information on the "
+                f"domain {gain:.2f} of {entropy:.2f} nats ({gain / entropy:.2f}), exact copies "
+                f"{len({text.strip() for text in texts} & {text.strip() for text in pool})}, distinct texts "
+                f"{len(set(texts))}, ROUGE-L to the nearest item (50) mean {near.mean():.2f} max {near.max():.2f}",
+                flush=True,
+            )
+
+
+def information() -> None:
+    skills, Z = load_corpus().skills, contents()
+    out = held_out(len(skills))
+    taught = [skill for skill, held in zip(skills, out, strict=True) if not held]
+    conditioned = tiny.train_tiny()
+    blind = tiny.train_tiny(taught, np.zeros_like(Z[~out]))
+    for kind, those in (("held-out skills", out), ("taught skills, drawn anew", ~out)):
+        texts = [short_skill(s, np.random.default_rng(1)) for s, one in zip(skills, those, strict=True) if one]
+        none = blind.perplexity(texts)
+        print(f"{kind}, trained without z: perplexity {none.perplexity:.1f}, {none.bits_per_byte:.3f} bits a byte")
+        shuffled = np.roll(Z[those], len(texts) // 2 - 1, axis=0)
+        for name, z in (("right z", Z[those]), ("shuffled z", shuffled), ("no z", None)):
+            found = conditioned.perplexity(texts, z)
+            gain = found.bits_gained_over(none)
+            spread = (none.nats - found.nats).std() / np.log(2) / np.sqrt(len(texts))
+            print(
+                f"  {name:10} perplexity {found.perplexity:6.1f}, {found.bits_per_byte:.3f} bits a byte, "
+                f"{gain:+.1f} bits a text over it (standard error {spread:.1f})"
+            )
+
+
+def online(source: str, scope: str, updates: int, seed: int, encoder: str, batch: int) -> None:
+    """Here z and u are those of an agent that knows query and user: what is learned is how to put them into words."""
+    number, rng = seeds("tuning", seed)
+    env = gym.make_vec(
+        "HareSkills-v0",
+        num_envs=batch,
+        vectorization_mode="vector_entry_point",
+        action_mode="write",
+        shared_world=True,
+        horizon=updates + 12,
+        encoder=encoder,
+    )
+    observation, _ = env.reset(seed=number)
+    users, everything = env.unwrapped.users_of(0), np.full(len(TOPICS), 1 / len(TOPICS))
+    decoder, skills, Z = load_decoder(source), load_corpus().skills, contents()
+    out = held_out(len(skills))
+    rehearsed = pairs_of([s for s, held in zip(skills, out, strict=True) if not held], Z[~out], 2, rng)
+    checked = pairs_of([s for s, held in zip(skills, out, strict=True) if held], Z[out], 1, rng)
+    learner = OnlineLearner(decoder, rehearsed, [replace(pair, u=None) for pair in checked], scope=scope, seed=seed)
+
+    def content(user: np.ndarray, topics: np.ndarray) -> np.ndarray:
+        who = users[user]
+        return content_of(Measures(who.domains, topics, who.expertise, who.specificity, who.styles))
+
+    def play(observation: dict) -> tuple:
+        z = content(observation["user"], query_topics(observation["query"]))
+        u = content(observation["user"], np.tile(everything, (batch, 1)))
+        texts = decoder.decode_batch(z, u, rng)
+        after, rewards, _, _, info = env.step(tuple(texts))
+        return after, z, u, texts, rewards, info
+
+    def show(when: str, texts: list[str], means: list[float], health: object = "") -> None:
+        print(
+            f"{when}: reward {np.mean(means):.3f}, valid {np.mean([valid(text) for text in texts]):.3f}, distinct "
+            f"triples {distinct(texts):.2f}, perplexity {learner.held_out_perplexity():.1f}, rollbacks "
+            f"{learner.rollbacks} {health}",
+            flush=True,
+        )
+
+    texts, means = [], []
+    for update in range(-6, updates + 6):  # six rounds to look at before, and six after
+        observation, z, u, written, rewards, info = play(observation)
+        texts += written
+        means += info["expected_reward"].tolist()
+        health = learner.update(z, u, written, rewards) if 0 <= update < updates else None
+        if health or update in (-1, updates + 5):
+            show("before" if update < 0 else "after" if update >= updates else f"{update + 1:>4}", texts, means)
+            print({name: round(float(info[name].mean()), 2) for name in ("guard", "domain", "level", "style")})
+            texts, means = [], []
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("speed", "quality", "information", "online"))
+    parser.add_argument("--decoder", default="tiny")
+    parser.add_argument("--repeats", type=int, default=3, help="speed: batches of each size")
+    parser.add_argument("--count", type=int, default=200, help="quality: texts")
+    parser.add_argument("--skeletons", nargs="+", default=["short", "frontmatter", "none"], help="quality")
+    parser.add_argument("--scope", default="all", choices=("all", "prefix"), help="online")
+    parser.add_argument("--updates", type=int, default=100, help="online")
+    parser.add_argument("--batch", type=int, default=BATCH, help="online: texts an update")
+    parser.add_argument("--seed", type=int, default=0, help="online: of the set 'tuning'")
+    parser.add_argument("--encoder", default="minilm", help="online: of the environment")
+    given = parser.parse_args()
+    if given.what == "speed":
+        speed(given.decoder, given.repeats)
+    elif given.what == "quality":
+        quality(given.decoder, given.skeletons, given.count)
+    elif given.what == "information":
+        information()
+    else:
+        online(given.decoder, given.scope, given.updates, given.seed, given.encoder, given.batch)
