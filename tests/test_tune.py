@@ -174,7 +174,7 @@ def test_every_shipped_space_can_be_drawn_from_and_its_ends_are_admitted(name):
 
 def test_the_agents_that_can_be_tuned():
     assert {name for name in agent_names() if not agent_class(name).search_space} <= {
-        "random", "oracle", "mabwiser",
+        "random", "oracle", "mabwiser", "writer",
     }  # fmt: skip
 
 

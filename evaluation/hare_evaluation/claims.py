@@ -23,9 +23,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from hare_evaluation import statistics
-from hare_evaluation.results import Array, Record, Results, curve_at
+from hare_evaluation.metrics import kept
+from hare_evaluation.results import Array, Record, Results, Seed, curve_at
 from hare_evaluation.statistics import Interval
-from hare_gym.errors import ConfigError
+from hare_gym.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -457,7 +458,74 @@ class RecoveryClaim(_Claim):
         return [finding], sorted(beside, key=lambda each: each.found.value)
 
 
-AnyClaim = RatioClaim | GapGrowsClaim | SlopeClaim | RewardMarginClaim | RankClaim | RecoveryClaim
+class Rival(BaseModel):
+    """What is subtracted from a metric: ``times`` the ``metric``, of another ``agent`` or of the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str
+    agent: str | None = None
+    times: float = 1.0
+
+
+class GenerationClaim(_Claim):
+    """A metric of the agent's texts reaches a target, or does not exceed it (`hare_evaluation.metrics.kept.METRICS`).
+
+    Attributes:
+        metric: Its name.
+        minus: What is subtracted from it, seed by seed.
+        at_least: The target; with ``strict`` it must be exceeded.
+        at_most: Or this one.
+    """
+
+    kind: Literal["generation"]
+    metric: str
+    minus: Rival | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    strict: bool = False
+
+    def labels(self) -> list[str]:
+        """The agent, and the other one."""
+        return [self.agent, *([self.minus.agent] if self.minus and self.minus.agent else [])]
+
+    def check(self, environment: str, knobs: Mapping[str, Any]) -> None:
+        """There must be one target, of metrics that exist, on an environment where texts are written."""
+        for metric in (self.metric, *([self.minus.metric] if self.minus else [])):
+            if metric not in kept.METRICS:
+                raise unknown_name(f"metric of the claim {self.id!r}", metric, kept.METRICS)
+        if (self.at_least is None) == (self.at_most is None):
+            raise ConfigError(f"The claim {self.id!r} needs either at_least or at_most.")
+        if knobs.get("action_mode") != "write":
+            raise ConfigError(
+                f"The claim {self.id!r} is about texts, but on {environment!r} none are written: set action_mode to "
+                "write there."
+            )
+
+    def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
+        """The mean over the seeds that were measured."""
+        runs = measured_runs(view, environment, self.agent)
+        values = kept.by_seed([*runs.values()], self.metric)
+        name = kept.METRICS[self.metric]
+        if self.minus is not None:
+            rival = self.minus.agent or self.agent
+            others = measured_runs(view, environment, rival)
+            if others.keys() != runs.keys():
+                raise NotRunError(f"{self.agent} and {rival} were not measured on the same seeds of {environment}")
+            values = values - self.minus.times * kept.by_seed([*others.values()], self.minus.metric)
+            whose = "" if rival == self.agent else f"{rival}'s "
+            times = "" if self.minus.times == 1.0 else f"{self.minus.times:g} × "
+            name = f"{name} − {times}{whose}{kept.METRICS[self.minus.metric]}"
+        if np.isnan(values).all():
+            raise NotRunError(f"{self.metric} does not apply to {self.agent} on {environment}")
+        value = self.at_least if self.at_most is None else self.at_most
+        assert value is not None
+        target = Target(value, self.at_most is not None, strict=self.strict)
+        found = statistics.mean_interval([values])
+        return [view.finding(environment, name, target, found, int((~np.isnan(values)).sum()), self.labels())], []
+
+
+AnyClaim = RatioClaim | GapGrowsClaim | SlopeClaim | RewardMarginClaim | RankClaim | RecoveryClaim | GenerationClaim
 
 CLAIMS: dict[str, type[_Claim]] = {
     "ratio": RatioClaim,
@@ -466,6 +534,7 @@ CLAIMS: dict[str, type[_Claim]] = {
     "reward_margin": RewardMarginClaim,
     "rank": RankClaim,
     "recovery": RecoveryClaim,
+    "generation": GenerationClaim,
 }
 
 
@@ -496,6 +565,20 @@ def _judge(claim: AnyClaim, view: View) -> Judgement:
     else:
         verdict = SUPPORTED if verdicts == {SUPPORTED} else UNDECIDED
     return Judgement(claim, verdict, "; ".join(dict.fromkeys(reasons)), tuple(findings), tuple(comparisons))
+
+
+def measured_runs(view: View, environment: str, agent: str) -> dict[Seed, kept.Measured]:
+    """What was measured of the texts of an agent's first `kept.SEEDS` finished runs, by seed.
+
+    Raises:
+        NotRunError: The agent finished no run there, or its texts have not been measured.
+    """
+    view.need(environment, agent)
+    records = [*view.results.finished(environment, agent).items()][: kept.SEEDS]
+    found = {seed: measured for seed, record in records if (measured := kept.load(record)) is not None}
+    if len(found) < len(records):
+        raise NotRunError(f"the texts of {agent} on {environment} have not been measured")
+    return found
 
 
 def visits(record: Record, diagnostic: str, users: str = "all", after: float = 0.5) -> list[tuple[Array, Array]]:

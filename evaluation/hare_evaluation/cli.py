@@ -99,6 +99,7 @@ def run_command(
     records = _run_all(
         plan.specs, kept, title, jobs=jobs, backend=backend, address=address, retry_failed=retry_failed
     )
+    _measure_texts(records, plan.labels, chosen.study, jobs)
     _show(records, plan.labels, out if report else None, title, chosen.study)
     if _tell_failures(records, kept):
         raise typer.Exit(1)
@@ -194,8 +195,13 @@ def report_command(
     store: StoreFolder = Path("runs"),
     out: ReportFolder = Path("report"),
     page: Annotated[Path | None, typer.Option(help="A Markdown page whose generated part is replaced.")] = None,
+    jobs: Jobs = None,
 ) -> None:
-    """Rebuild the table, the figures and the report from the records of a suite, or from all records."""
+    """Rebuild the table, the figures and the report from the records of a suite, or from all records.
+
+    Claims and figures about texts need sessions played again, unless that has been done: see
+    docs/generation_metrics.md.
+    """
     from hare_evaluation.results import Labels
     from hare_evaluation.spec import load_suite
     from hare_evaluation.store import Store
@@ -207,6 +213,8 @@ def report_command(
         typer.echo(note, err=True)
     labels = chosen.labels if chosen else Labels(environments={}, agents={})
     title = (chosen.title or chosen.name) if chosen else f"All records in {store}"
+    if chosen is not None:
+        _measure_texts(records, labels, chosen.study, jobs)
     _show(records, labels, out, title, chosen.study if chosen else None)
     if page is not None:
         from hare_evaluation.pages import results_section, write_page
@@ -367,6 +375,19 @@ def _progress_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=total)
         yield lambda: progress.advance(task)
+
+
+def _measure_texts(records: list[Record], labels: Labels, study: Study, jobs: int | None) -> None:
+    """Measures the texts that the study asks for, as far as nobody has; what cannot be measured is told."""
+    from hare_evaluation.metrics.study import measure_all, missing
+    from hare_evaluation.results import Results
+
+    waiting = missing(study, Results.from_records(records, labels))
+    if waiting:
+        with _progress_bar("Measuring texts", len(waiting)) as advance:
+            problems = measure_all(waiting, jobs, advance)
+        for problem in problems:
+            typer.echo(problem, err=True)
 
 
 def _show(records: list[Record], labels: Labels, out: Path | None, title: str, study: Study | None) -> None:

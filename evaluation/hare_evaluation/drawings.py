@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hare_evaluation import statistics
-from hare_evaluation.claims import NotRunError, View, visits
+from hare_evaluation.claims import NotRunError, View, measured_runs, visits
 from hare_evaluation.figure_entries import (
     AnyFigure,
     AttentionFigure,
     ForestFigure,
+    GenerationFigure,
+    LearningFigure,
     RegretFigure,
     SweepFigure,
     TrajectoryFigure,
+    UserRecoveryFigure,
 )
+from hare_evaluation.metrics import kept
 from hare_evaluation.results import Array, Record
 
 if TYPE_CHECKING:
@@ -122,6 +126,125 @@ def _(entry: AttentionFigure, view: View) -> Drawing:
         f"{entry.queries} queries."
     )
     return Drawing(frame, caption, lambda: figures.attention_maps(frame))
+
+
+@drawing.register
+def _(entry: GenerationFigure, view: View) -> Drawing:
+    from hare_evaluation import figures
+
+    frame = generation_frame(entry, view)
+    caption = (
+        f"Texts on {entry.environments[0]}: mean over the {frame['seeds'].max()} sessions that were played again, "
+        "with 95% intervals. At the end of each, every user asked the same six queries, which suit any domain. A "
+        "metric that does not apply to an agent is left out."
+    )
+    return Drawing(frame, caption, lambda: figures.metric_panels(frame))
+
+
+@drawing.register
+def _(entry: LearningFigure, view: View) -> Drawing:
+    from hare_evaluation import figures
+
+    frame = learning_frame(entry, view)
+    caption = (
+        f"Expected reward on {entry.environments[0]} by how often a user has come (visits 1, 2, 3 to 4, 5 to 8, ... "
+        f"together): mean over users and over the {frame['seeds'].max()} sessions that were played again, with 95% "
+        "intervals."
+    )
+    return Drawing(frame, caption, lambda: figures.learning_curves(frame))
+
+
+@drawing.register
+def _(entry: UserRecoveryFigure, view: View) -> Drawing:
+    from hare_evaluation import figures
+
+    frame = user_recovery_frame(entry, view)
+    caption = (
+        f"R² of a ridge regression from the user state of {entry.agent} to what is hidden of the user, fitted on the "
+        "users of the other sessions, after so many of a user's visits: mean over sessions with 95% intervals."
+    )
+    return Drawing(frame, caption, lambda: figures.recovery_curves(frame))
+
+
+def generation_frame(entry: GenerationFigure, view: View) -> pd.DataFrame:
+    """One row a metric and agent: metric, name, agent, mean, low, high, seeds; without what does not apply.
+
+    Raises:
+        NotRunError: No agent's texts were measured.
+    """
+    import pandas as pd
+
+    (environment,) = entry.environments
+    runs = _measured_agents(entry.agents, view, environment)
+    rows = []
+    for metric, name in kept.METRICS.items():
+        for agent, found in runs.items():
+            values = kept.by_seed(found, metric)
+            if not np.isnan(values).all():
+                mean = statistics.mean_interval([values])
+                row = {"metric": metric, "name": name, "agent": agent, "mean": mean.value}
+                rows.append(row | {"low": mean.low, "high": mean.high, "seeds": int((~np.isnan(values)).sum())})
+    return pd.DataFrame(rows)
+
+
+def _measured_agents(agents: list[str], view: View, environment: str) -> dict[str, list[kept.Measured]]:
+    """The measured runs of those agents that have any; raises `NotRunError` if none has."""
+    found, reasons = {}, []
+    for agent in agents:
+        try:
+            found[agent] = [*measured_runs(view, environment, agent).values()]
+        except NotRunError as error:
+            reasons.append(str(error))
+    if not found:
+        raise NotRunError("; ".join(reasons))
+    return found
+
+
+def learning_frame(entry: LearningFigure, view: View) -> pd.DataFrame:
+    """One row an agent and span of visits: agent, first, last, mean, low, high, seeds; as far as all users came.
+
+    Raises:
+        NotRunError: No agent's texts were measured.
+    """
+    import pandas as pd
+
+    (environment,) = entry.environments
+    curves = {
+        agent: [np.array(run["curve"]) for run in runs]
+        for agent, runs in _measured_agents(entry.agents, view, environment).items()
+    }
+    V = min(len(curve) for found in curves.values() for curve in found)
+    rows, last = [], 0
+    while last < V:
+        first, last = last + 1, min(2 * last or 1, V)
+        for agent, found in curves.items():
+            mean = statistics.mean_interval([np.array([curve[first - 1 : last].mean() for curve in found])])
+            row = {"agent": agent, "first": first, "last": last, "mean": mean.value}
+            rows.append(row | {"low": mean.low, "high": mean.high, "seeds": len(found)})
+    return pd.DataFrame(rows)
+
+
+def user_recovery_frame(entry: UserRecoveryFigure, view: View) -> pd.DataFrame:
+    """One row an attribute and visit: attribute, visit, mean, low, high, seeds.
+
+    Raises:
+        NotRunError: The agent's texts were not measured, it keeps no state, or there is a single session.
+    """
+    import pandas as pd
+
+    (environment,) = entry.environments
+    runs = [*measured_runs(view, environment, entry.agent).values()]
+    rows = []
+    for attribute in kept.ATTRIBUTES:
+        for visit in sorted({int(visit) for run in runs for visit in run["states"]}):
+            values = kept.recovered(runs, attribute, visit)
+            if not np.isnan(values).any():
+                found = statistics.mean_interval([values])
+                row = {"attribute": attribute, "visit": visit, "mean": found.value, "low": found.low}
+                rows.append(row | {"high": found.high, "seeds": len(values)})
+    if not rows:
+        raise NotRunError(f"{entry.agent} keeps no user state, or there is only one session to read it from")
+    return pd.DataFrame(rows)
 
 
 def trajectory_frame(entry: TrajectoryFigure, view: View) -> pd.DataFrame:

@@ -94,7 +94,52 @@ class AttentionFigure(_FigureEntry):
         return [self.agent]
 
 
-AnyFigure = RegretFigure | TrajectoryFigure | SweepFigure | ForestFigure | AttentionFigure
+class GenerationFigure(_FigureEntry):
+    """Every metric of the texts that agents write, with intervals, a panel a metric."""
+
+    kind: Literal["generation"]
+    environments: list[str] = Field(min_length=1, max_length=1)
+    agents: list[str] = Field(min_length=1)
+
+    def labels(self) -> list[str]:
+        """The agents' labels that it names."""
+        return self.agents
+
+
+class LearningFigure(_FigureEntry):
+    """What agents earn at a user's first, second, ... visit: the mean over users, with intervals over sessions."""
+
+    kind: Literal["learning"]
+    environments: list[str] = Field(min_length=1, max_length=1)
+    agents: list[str] = Field(min_length=1, max_length=8)
+
+    def labels(self) -> list[str]:
+        """The agents' labels that it names."""
+        return self.agents
+
+
+class UserRecoveryFigure(_FigureEntry):
+    """How much of the hidden users a linear reader finds in an agent's user states, against their visits."""
+
+    kind: Literal["user_recovery"]
+    environments: list[str] = Field(min_length=1, max_length=1)
+    agent: str
+
+    def labels(self) -> list[str]:
+        """The agents' labels that it names."""
+        return [self.agent]
+
+
+AnyFigure = (
+    RegretFigure
+    | TrajectoryFigure
+    | SweepFigure
+    | ForestFigure
+    | AttentionFigure
+    | GenerationFigure
+    | LearningFigure
+    | UserRecoveryFigure
+)
 
 FIGURES: dict[str, type[_FigureEntry]] = {
     "regret": RegretFigure,
@@ -102,4 +147,7 @@ FIGURES: dict[str, type[_FigureEntry]] = {
     "sweep": SweepFigure,
     "forest": ForestFigure,
     "attention": AttentionFigure,
+    "generation": GenerationFigure,
+    "learning": LearningFigure,
+    "user_recovery": UserRecoveryFigure,
 }

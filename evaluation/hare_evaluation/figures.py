@@ -100,6 +100,8 @@ def trajectories(frame: pd.DataFrame) -> Figure:
                 for colour, style, users in zip(COLOURS, DASHES, ("early", "late"), strict=False):
                     where = (frame["environment"] == environment) & (frame["diagnostic"] == diagnostic)
                     part = frame[where & (frame["users"] == users)]
+                    if part.empty:
+                        continue
                     axes.plot(part["visit"], part["mean"], color=colour, linestyle=style, label=f"{users} users")
                     axes.fill_between(part["visit"], part["low"], part["high"], color=colour, alpha=0.18, linewidth=0)
                 axes.set_xscale("log")
@@ -188,6 +190,88 @@ def attention_maps(frame: pd.DataFrame) -> Figure:
         panels[-1].set_xticks(range(0, clusters, max(1, clusters // 8)))
         figure.colorbar(image, ax=list(panels), label="attention (sums to 1 along a row)")
     return figure
+
+
+def metric_panels(frame: pd.DataFrame) -> Figure:
+    """Means with 95% intervals, a panel a metric, a row an agent.
+
+    Args:
+        frame: From :func:`hare_evaluation.drawings.generation_frame`.
+    """
+    metrics, agents = (list(dict.fromkeys(frame[name])) for name in ("metric", "agent"))
+    with matplotlib.rc_context(STYLE):
+        columns = min(3, len(metrics))
+        rows = -(-len(metrics) // columns)
+        figure = _figure(9.2, rows * (0.75 + 0.2 * len(agents)))
+        grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        for axes in grid.flat[len(metrics) :]:
+            axes.set_axis_off()
+        for axes, metric in zip(grid.flat, metrics, strict=False):
+            part = frame[frame["metric"] == metric]
+            for _, row in part.iterrows():
+                renamed = {"value": row["mean"], "value_low": row["low"], "value_high": row["high"]}
+                i = agents.index(row["agent"])
+                _whisker(axes, renamed, "value", i, COLOURS[i % len(COLOURS)], "o")
+                told = {"fontsize": 7, "va": "center", "transform": axes.get_yaxis_transform()}
+                axes.text(1.02, i, f"{row['mean']:.3g}".replace("-", "−"), **told)
+            axes.set_title(_plain(part["name"].iloc[0]), fontsize=8.5)
+            axes.set_ylim(len(agents) - 0.5, -0.5)
+            axes.set_yticks(range(len(agents)), labels=[_plain(agent) for agent in agents])
+            axes.grid(visible=False, axis="y")
+            axes.tick_params(axis="y", length=0)
+            axes.margins(x=0.12)
+    return figure
+
+
+def learning_curves(frame: pd.DataFrame) -> Figure:
+    """Reward against a user's visits, a line an agent, with 95% intervals.
+
+    Args:
+        frame: From :func:`hare_evaluation.drawings.learning_frame`.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(6.6, 3.4)
+        axes = figure.subplots()
+        agents = list(dict.fromkeys(frame["agent"]))
+        for i, agent in enumerate(agents):
+            part = frame[frame["agent"] == agent]
+            x = np.sqrt(part["first"] * part["last"]) * (1 + 0.03 * (i - (len(agents) - 1) / 2))
+            colour, style = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
+            axes.plot(x, part["mean"], "osD^vP*X"[i], color=colour, linestyle=style, markersize=4.5)
+            axes.vlines(x, part["low"], part["high"], color=colour, linewidth=1.2)
+        axes.set(xlabel="the user's visits", ylabel="expected reward")
+        _visits_axis(axes, frame["first"].max())
+        axes.legend(axes.lines, [_plain(agent) for agent in agents], loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def recovery_curves(frame: pd.DataFrame) -> Figure:
+    """R² of hidden attributes against a user's visits, with 95% intervals.
+
+    Args:
+        frame: From :func:`hare_evaluation.drawings.user_recovery_frame`.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(6.6, 3.4)
+        axes = figure.subplots()
+        attributes = list(dict.fromkeys(frame["attribute"]))
+        for i, (attribute, colour, style) in enumerate(zip(attributes, COLOURS, DASHES, strict=False)):
+            part = frame[frame["attribute"] == attribute]
+            x = part["visit"] * (1 + 0.03 * (i - (len(attributes) - 1) / 2))
+            axes.plot(x, part["mean"], "osD^"[i % 4], color=colour, linestyle=style, markersize=4.5, label=attribute)
+            axes.vlines(x, part["low"], part["high"], color=colour, linewidth=1.2)
+        axes.set(xlabel="the user's visits", ylabel="R² from u_t", ylim=(max(-1.0, axes.dataLim.y0), 1.02))
+        _visits_axis(axes, frame["visit"].max())
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def _visits_axis(axes: Axes, last: float) -> None:
+    """A logarithmic axis of visits, with plain numbers on it."""
+    ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if n <= last]
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, labels=[str(n) for n in ticks])
+    axes.set_xticks([], minor=True)
 
 
 def reward_curves(results: Results, environment: str) -> Figure:
@@ -342,7 +426,7 @@ def _label_lines(axes: Axes, ends: list[tuple[str, str, float]], inches: float) 
             xycoords="axes fraction",
             textcoords="axes fraction",
             va="center",
-            color=_legible(colour),
+            color=legible(colour),
             fontsize=8.5,
             annotation_clip=False,
             arrowprops={
@@ -392,7 +476,7 @@ def _focus_rewards(axes: Axes) -> None:
         axes.set_ylim(max(0.0, late.min() - margin), min(1.02, late.max() + margin))
 
 
-def _legible(colour: str) -> str:
+def legible(colour: str) -> str:
     """The colour, darkened by a quarter so that small letters have contrast on white."""
     return "#" + "".join(f"{int(int(colour[i : i + 2], 16) * 0.75):02x}" for i in (1, 3, 5))
 

@@ -1,0 +1,120 @@
+"""What was measured of runs' texts, kept by the key of the run's record.
+
+Measuring plays a session again (`hare_evaluation.metrics.probe`), so it is done once: results lie in the user's cache
+folder, as JSON, by the record's key and a fingerprint of the code that measures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hare_evaluation.metrics.learning import recovery
+from hare_evaluation.results import Record
+from hare_gym.text.encoders import cache_folder
+
+Array = NDArray[np.float64]
+Measured = Mapping[str, Any]
+
+SEEDS = 5
+"""How many of an agent's runs are played again and measured: the first ones of the set."""
+
+RECOVERED_AT = 20
+"""At which visit of a user `recovery_*` reads the user state."""
+
+ATTRIBUTES = ("domain", "expertise", "specificity", "style")
+
+METRICS = {
+    "reward_slope": "reward per e-fold of visits",
+    "divergence": "divergence between users",
+    "resampled_divergence": "divergence of one user, again",
+    "distance_correlation": "Spearman with users' distance",
+    "recovery_domain": "R² of domain from u_t",
+    "recovery_specificity": "R² of specificity from u_t",
+    "recovery_expertise": "R² of expertise from u_t",
+    "recovery_style": "R² of style from u_t",
+    "intra_list_diversity": "intra-list diversity",
+    "self_bleu": "self-BLEU between users",
+    "novelty": "novelty",
+    "exact_copies": "exact copies",
+    "pool_rouge_l": "nearest ROUGE-L in the pool",
+    "pool_rouge_l_max": "largest ROUGE-L to the pool",
+    "bleu_4": "BLEU-4 to the best item",
+    "rouge_l": "ROUGE-L to the best item",
+    "sentence_bert_score": "BERTScore by sentences",
+    "format_validity": "format validity",
+    "perplexity": "perplexity to tiny, own z",
+    "perplexity_shuffled": "perplexity, another text's z",
+    "perplexity_unconditioned": "perplexity without z",
+    "information": "bits a text that z saves",
+    "entropy_change": "change of attention entropy",
+    "entropy_end": "attention entropy at the end",
+}
+"""Every metric by name, and what figures call it; ``docs/generation_metrics.md`` defines them."""
+
+
+def path_of(record: Record) -> Path:
+    """Where the measurements of a record's run lie, or would."""
+    return cache_folder() / "generation" / f"{record['key']}-{_code()[:16]}.json"
+
+
+def load(record: Record) -> Measured | None:
+    """What was measured of a run; None if nothing was, or a file is broken."""
+    try:
+        found = json.loads(path_of(record).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "metrics" in found else None
+
+
+def save(record: Record, measured: Measured) -> None:
+    """Keeps measurements; whole, or not at all."""
+    path = path_of(record)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    partial.write_text(json.dumps(measured, allow_nan=False), encoding="utf-8")
+    partial.replace(path)
+
+
+def by_seed(measured: Sequence[Measured], metric: str) -> Array:
+    """One metric of several runs of an agent, ``(n,)``; NaN where it does not apply.
+
+    Args:
+        measured: Of the runs.
+        metric: A name in `METRICS`. ``recovery_*`` is of all runs together, each read by the others.
+    """
+    if metric.startswith("recovery_"):
+        return recovered(measured, metric.removeprefix("recovery_"), RECOVERED_AT)
+    return np.array([each["metrics"].get(metric) for each in measured], dtype=np.float64)
+
+
+def recovered(measured: Sequence[Measured], attribute: str, visit: int) -> Array:
+    """R² of a hidden attribute from the user state after so many visits, ``(n,)``; NaN without states."""
+    states = [each["states"].get(str(visit)) for each in measured]
+    if not all(states):
+        return np.full(len(measured), np.nan)
+    # a user who came less often has no state at that visit
+    seen = [[k for k, row in enumerate(rows) if row is not None] for rows in states]
+    if not all(seen):
+        return np.full(len(measured), np.nan)
+    X = [[rows[k] for k in there] for rows, there in zip(states, seen, strict=True)]
+    Y = [[each["attributes"][attribute][k] for k in there] for each, there in zip(measured, seen, strict=True)]
+    return recovery(X, Y)
+
+
+@cache
+def _code() -> str:
+    """SHA-256 of the modules that measure, and of the version of the library that they count n-grams with."""
+    digest = hashlib.sha256(version("sacrebleu").encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
