@@ -195,6 +195,7 @@ def test_broken_lines_are_named_and_the_rest_is_read(tmp_path, ending):
     assert problems["5"] == "'instructions' is missing or empty."
     assert problems["6"] == "'name' and 'title' are missing; one of them is needed."
     assert "byte 0xe9 is not UTF-8" in problems["7"] and "surrogate" in problems["8"] and "JSON" in problems["10"]
+    assert [skill.text for skill in load_corpus(tmp_path).skills] == [skill.text for skill in corpus.skills]
 
 
 def test_a_file_that_ends_too_early_is_told(tmp_path):
@@ -209,7 +210,7 @@ def test_a_file_that_ends_too_early_is_told(tmp_path):
     ("make", "message"),
     [
         (lambda p: None, "There is no file or folder"),
-        (lambda p: p.mkdir(), "there is no SKILL.md below it, and no prompts.csv in it"),
+        (lambda p: p.mkdir(), "there is no SKILL.md below it, and no prompts.csv and no .jsonl in it"),
         (lambda p: p.write_text("x"), "give a folder of SKILL.md files, a .csv"),
     ],
 )

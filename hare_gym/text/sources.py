@@ -133,12 +133,15 @@ def skill_files(folder: Path) -> list[Path]:
 def _read_folder(folder: Path, source: str, commit: str) -> Iterator[Item | Problem]:
     files = skill_files(folder)
     table = folder / "prompts.csv"
-    if not files and not table.is_file():
-        raise DataError(f"{folder}: there is no {SKILL_FILE} below it, and no prompts.csv in it.")
+    lines = sorted(path for path in folder.iterdir() if path.name.endswith(JSONL_ENDINGS) and not path.is_symlink())
+    if not files and not table.is_file() and not lines:
+        raise DataError(f"{folder}: there is no {SKILL_FILE} below it, and no prompts.csv and no .jsonl in it.")
     for path in files:
         yield _read_skill(path, folder, source, commit)
     if table.is_file() and not table.is_symlink():
         yield from _read_csv(table, table.name, source, commit)
+    for path in lines:
+        yield from _read_jsonl(path, source)
 
 
 def _read_skill(path: Path, root: Path, source: str, commit: str) -> Item | Problem:

@@ -33,7 +33,7 @@ _AMOUNT = re.compile(
     re.IGNORECASE,
 )
 _CODE = re.compile(r"`[^`]+`|\b[\w-]+\.(?:[a-z]{2,5})\b|\b\w+[_/]\w+\b|\b\w+\(\)")
-_CAPITAL = re.compile(r"(?<=[a-z,;] )[A-Z][A-Za-z]*[a-z]\b|\b[A-Z]{2,}[A-Z0-9]*s?\b|\b[A-Za-z]+[A-Z]\w*\b")
+_CAPITAL = re.compile(r"(?<=[a-z,;] )[A-Z][A-Za-z]*[a-z]\b|\b[A-Z]{2}[A-Z0-9]*s?\b|\b[A-Za-z]+[A-Z]\w*\b")
 _NORM = re.compile(r"\b(?:MUST|SHALL|SHOULD|MAY)\b(?: NOT)?")
 _DEFINING = re.compile(
     r"\b(?:that is|which means|meaning|means|called|in other words|simply|short for|known as|think of|such as)\b"
