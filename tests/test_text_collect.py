@@ -198,6 +198,29 @@ def test_broken_lines_are_named_and_the_rest_is_read(tmp_path, ending):
     assert [skill.text for skill in load_corpus(tmp_path).skills] == [skill.text for skill in corpus.skills]
 
 
+OWN = "# B\n\n## When to use\n\n- Own\n\n## Example\n\nOwn."
+
+
+def test_triggers_and_examples_of_a_record_stand_in_for_what_was_cut(tmp_path):
+    lines = [
+        {"name": "a", "instructions": "# A\n\n- Sort.", "triggers": ["To\nsort", " "], "examples": ["Sort 3, 1."]},
+        {"name": "b", "instructions": OWN, "triggers": ["x"], "examples": ["y"]},
+        {"name": "c", "instructions": "# C", "triggers": "To sort"},
+        {"name": "d", "instructions": "# D", "examples": [1]},
+    ]
+    path = tmp_path / "some.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    corpus = load_corpus(path)
+    assert [(skill.triggers, skill.examples) for skill in corpus.skills] == [
+        (("To sort",), ("Sort 3, 1.",)),
+        (("Own",), ("Own.",)),
+    ]
+    assert [problem.message for problem in corpus.problems] == [
+        "'triggers' must be a list of strings.",
+        "'examples' must be a list of strings.",
+    ]
+
+
 def test_a_file_that_ends_too_early_is_told(tmp_path):
     path = tmp_path / "some.jsonl.gz"
     record = json.dumps({"name": "a", "instructions": words(0, 3000)}) + "\n"

@@ -284,10 +284,21 @@ def _record(line: str, number: int, place: str, source: str) -> Item:
     if not any(section.level == 1 for section in sections(body)):
         body = f"# {title}\n\n{body}"
     description = shortened(seen(texts["description"]).strip() or title, MAX_DESCRIPTION)
-    skill = Skill(slug(texts["name"] or title), description, body, license=seen(texts["license"]))
+    name, license = slug(texts["name"] or title), seen(texts["license"])
+    skill = Skill(name, description, body, license=license)
+    # what a record tells of a text that was cut is put back where the text itself has none
+    triggers = [f"- {' '.join(seen(text).split())}" for text in _strings(record, "triggers")]
+    examples = [seen(text).strip() for text in _strings(record, "examples")]
+    added: list[str] = []
+    if triggers and not skill.triggers:
+        body += "\n\n## When to use\n\n" + "\n".join(triggers)
+        added += _strings(record, "triggers")
+    if examples and not skill.examples:
+        body += "\n\n## Examples\n\n" + "\n\n".join(examples)
+        added += _strings(record, "examples")
     return Item(
-        skill,
-        raw="\n\n".join(filter(None, (texts["title"], texts["description"], texts["instructions"]))),
+        Skill(name, description, body, license=license),
+        raw="\n\n".join(filter(None, (texts["title"], texts["description"], texts["instructions"], *added))),
         source=texts["source_repo"] or source,
         path=texts["source_path"] or f"{place}:{number}",
         license=spdx(texts["license"]),
@@ -296,6 +307,16 @@ def _record(line: str, number: int, place: str, source: str) -> Item:
         format_errors=tuple(map(str, record.get("format_errors") or ())),
         facts=record,
     )
+
+
+def _strings(record: dict[str, Any], name: str) -> list[str]:
+    """A list of texts of a record, those that say something."""
+    found = record.get(name) or []
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise DataError(f"{name!r} must be a list of strings.")
+    for text in found:
+        _need_utf8(text)
+    return [text for text in found if seen(text).strip()]
 
 
 # Licences
