@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-pytest.importorskip("anthropic", reason="pip install 'hare-gym[claude]'")
+if os.environ.get("CI") != "true":
+    pytest.importorskip("anthropic", reason="pip install 'hare-gym[claude]'")
 
 from hare_agents.decoders import make_decoder
 from hare_agents.decoders.claude import Claude, ClaudeError, in_words, user_in_words

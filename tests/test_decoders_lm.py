@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -148,7 +149,7 @@ def test_guidance_moves_texts_towards_their_vectors(Z):
         gained = decoder.perplexity(texts).nats - decoder.perplexity(texts, Z[:32:2]).nats
         strayed.append(gained.mean())
     assert strayed[0] < strayed[1] - 20 < strayed[2] - 40
-    with pytest.raises(ConfigError, match=r"guidance and candidates need a model .*: set z_dropout"):
+    with pytest.raises(ConfigError, match=r"guidance needs a model .*: set z_dropout"):
         LanguageModelConfig(guidance=2.0, z_dropout=0.0)
 
 
@@ -230,7 +231,8 @@ def test_checkpoints_bring_back_the_same_decoder(decoder, Z, tmp_path):
 
 
 def test_a_lora_is_kept_without_its_model(decoder, skills, Z, tmp_path):
-    pytest.importorskip("peft")
+    if os.environ.get("CI") != "true":
+        pytest.importorskip("peft", reason="pip install 'hare-gym[lm]'")
     lora = ConditionedDecoder.from_model(str(models.TINY_FOLDER), 17, lora_rank=2, max_tokens=256)
     texts = [short_skill(skill, np.random.default_rng(0)) for skill in skills[:8]]
     still = lora.model.get_base_model().transformer.wte.weight.clone()

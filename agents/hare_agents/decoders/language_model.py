@@ -57,8 +57,6 @@ class LanguageModelConfig:
         guidance: How far texts are moved away from what the model would write without vectors (classifier-free
             guidance, see `hare_agents.decoders.sampling.sample`); 1 is not at all, and twice as fast.
         no_repeat: Runs of so many tokens come at most once in a text; 0 for no such rule.
-        candidates: Texts that are drawn for each one asked for; the one that says most about its vectors is kept, by
-            log P(text | z, u) - log P(text) (Li et al., 2016, "A diversity-promoting objective function").
         skeleton: What is kept in shape while it is written: ``none``; ``frontmatter`` (its keys are forced, the name
             is made of allowed tokens, the description is one line without YAML's marks); ``short`` (also the lines of
             a short skill: a title, three triggers, four steps, a request and a response).
@@ -76,14 +74,12 @@ class LanguageModelConfig:
     top_p: float = field(default=0.9, metadata={"above": 0, "high": 1})
     guidance: float = field(default=1.0, metadata={"low": 0})
     no_repeat: int = field(default=0, metadata={"low": 0})
-    candidates: int = field(default=1, metadata={"low": 1, "high": 64})
     skeleton: str = field(default="frontmatter", metadata={"choices": tuple(SKELETONS)})
 
     def __post_init__(self) -> None:
-        if (self.guidance != 1.0 or self.candidates > 1) and self.z_dropout == 0.0:
+        if self.guidance != 1.0 and self.z_dropout == 0.0:
             raise ConfigError(
-                "guidance and candidates need a model that can also write without vectors: set z_dropout above 0, or "
-                "both to 1."
+                "guidance needs a model that can also write without vectors: set z_dropout above 0, or guidance to 1."
             )
 
 
@@ -238,13 +234,11 @@ class ConditionedDecoder:
 
         c = self.config
         told = any(v is not None and np.isfinite(v).any() for v in (z, u))
-        times = c.candidates if told else 1
-        z, u = (None if v is None else np.repeat(v, times, axis=0) for v in (z, u))
         with torch.no_grad():
             prompts = self._prompt(z, u, count)
             free = self._prompt(None, None, len(prompts)) if told and c.guidance != 1.0 else None
         opening = self._ids(OPENING)
-        drawn = sample(
+        rows = sample(
             self.model,
             prompts,
             free,
@@ -258,11 +252,7 @@ class ConditionedDecoder:
             guidance=c.guidance,
             no_repeat=c.no_repeat,
         )
-        rows = [opening + row for row in drawn]
-        if times > 1:
-            said = (self._nats(rows, None, None) - self._nats(rows, z, u)).reshape(-1, times)
-            rows = [rows[times * b + best] for b, best in enumerate(said.argmax(1).tolist())]
-        return [self._text(row) for row in rows]
+        return [self._text(opening + row) for row in rows]
 
     def _prompt(self, z: Array | None, u: Array | None, count: int | None) -> torch.Tensor:
         import torch

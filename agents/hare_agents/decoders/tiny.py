@@ -37,8 +37,8 @@ MARKS = (
     "\n\n**Response:**",
 )
 """The layout of a skill, one token each."""
-TRAINING: dict[str, Any] = {"epochs": 8, "batch_size": 4, "lr": 2e-3, "prefix_lr": 2e-3, "weight_decay": 0.1}
-DECODING: dict[str, Any] = {"skeleton": "short", "temperature": 0.5, "no_repeat": 3}
+TRAINING: dict[str, Any] = {"epochs": 9, "batch_size": 4, "lr": 4e-3, "prefix_lr": 4e-3, "weight_decay": 0.1}
+DECODING: dict[str, Any] = {"skeleton": "short", "temperature": 0.5, "no_repeat": 5}
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int = VOCABULARY) -> Any:
