@@ -35,6 +35,8 @@ def start(store: Path, jobs: int = 2, pause: float = 0.1, seeds: int = RUNS) -> 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # tests that a script runs in the background inherit that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
