@@ -43,7 +43,7 @@ def valid(text: str) -> bool:
 
 def untrained(base: str, content_dim: int) -> ConditionedDecoder:
     """What ``hare models train`` begins with: the speed of a decoder does not depend on what it has learned."""
-    return ConditionedDecoder.from_model(base, content_dim, lora_rank=8, skeleton="short", guidance=1.5)
+    return ConditionedDecoder.from_model(base, content_dim, lora_rank=8, skeleton="short")
 
 
 def speed(source: str, repeats: int) -> None:
@@ -68,14 +68,15 @@ def information_of(truth: np.ndarray, found: np.ndarray) -> float:
     return float(mutual_info_score(truth, found)) - (cells[0] - cells[1] - cells[2] + 1) / (2 * len(truth))
 
 
-def quality(source: str, skeletons: list[str], count: int) -> None:
+def quality(source: str, skeletons: list[str], count: int, guidance: float | None) -> None:
     skills, Z = load_corpus().skills, contents()
     picked = np.random.default_rng(1).permutation(np.arange(count) * len(skills) // count)
     truth = np.array([DOMAINS.index(skills[i].metadata["domain"]) for i in picked])
-    entropy = information_of(truth, truth)
+    taught = ~held_out(len(skills))[picked]
+    entropy = float(mutual_info_score(truth, truth))
     measurer, pool = Measurer(), [skill.text for skill in skills]
     for skeleton in skeletons:
-        decoder = load_decoder(source, skeleton=skeleton)
+        decoder = load_decoder(source, skeleton=skeleton, **({} if guidance is None else {"guidance": guidance}))
         rng = np.random.default_rng(2)
         for kind, z in (("right z", Z[picked]), ("no z", None)):
             texts = [
@@ -90,7 +91,8 @@ def quality(source: str, skeletons: list[str], count: int) -> None:
             near = nearest(texts[:50], pool)
             print(
                 f"{skeleton}, {kind}: valid {np.mean([valid(text) for text in texts]):.3f}, right domain "
-                f"{np.mean(found == truth):.3f} (chance {np.bincount(truth).max() / count:.3f}), information on the "
+                f"{np.mean(found == truth):.3f} (of taught skills {np.mean((found == truth)[taught]):.3f}, chance "
+                f"{np.bincount(truth).max() / count:.3f}), information on the "
                 f"domain {gain:.2f} of {entropy:.2f} nats ({gain / entropy:.2f}), exact copies "
                 f"{len({text.strip() for text in texts} & {text.strip() for text in pool})}, distinct texts "
                 f"{len(set(texts))}, ROUGE-L to the nearest item (50) mean {near.mean():.2f} max {near.max():.2f}",
@@ -177,6 +179,7 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=3, help="speed: batches of each size")
     parser.add_argument("--count", type=int, default=200, help="quality: texts")
     parser.add_argument("--skeletons", nargs="+", default=["short", "frontmatter", "none"], help="quality")
+    parser.add_argument("--guidance", type=float, help="quality: the decoder's own by default")
     parser.add_argument("--scope", default="all", choices=("all", "prefix"), help="online")
     parser.add_argument("--updates", type=int, default=100, help="online")
     parser.add_argument("--batch", type=int, default=BATCH, help="online: texts an update")
@@ -186,7 +189,7 @@ if __name__ == "__main__":
     if given.what == "speed":
         speed(given.decoder, given.repeats)
     elif given.what == "quality":
-        quality(given.decoder, given.skeletons, given.count)
+        quality(given.decoder, given.skeletons, given.count, given.guidance)
     elif given.what == "information":
         information()
     else:
