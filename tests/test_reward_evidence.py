@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from hare_evaluation import reward_evidence
-from hare_evaluation.reward_attacks import ATTACKS, attack_table
+from hare_evaluation.reward_attacks import ATTACKS, attack_table, instruction_lines
 from hare_evaluation.reward_evidence import (
     accuracy_table,
     auc,
@@ -22,6 +22,7 @@ from hare_gym.text.corpus import load_corpus
 from hare_gym.text.measure import Measurer, measures
 from hare_gym.text.skills import Skill
 from hare_gym.text.sources import Item
+from hare_gym.text.units import units_of
 
 CORPUS = load_corpus()
 torch = pytest.importorskip("torch")
@@ -194,7 +195,7 @@ def test_choices_follow_the_reward():
 def test_the_learned_model_finds_what_its_users_want():
     from hare_evaluation.reward_learned import LearnedConfig, compared, trained
 
-    config = LearnedConfig(steps=200, width=48, batch=32, rate=5e-3)
+    config = LearnedConfig(steps=200, width=48, batch=32, told=64)
     rng = np.random.default_rng(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -208,13 +209,32 @@ def test_the_learned_model_finds_what_its_users_want():
 def test_blends_have_lines_of_two_skills():
     from hare_evaluation.reward_learned import blended
 
-    texts = blended(CORPUS.skills, np.random.default_rng(0), 5)
-    assert len(set(texts)) == 5
-    for text in texts:
-        sources = {
-            s.name for s in CORPUS.skills for line in s.instructions.split("\n") if line.strip() and line in text
-        }
-        assert len(sources) >= 2
+    found = blended(CORPUS.skills, np.random.default_rng(0), 5)
+    assert len({skill.text for skill in found}) == 5
+    for skill in found:
+        lines = set(instruction_lines(skill))
+        sources = [lines.intersection(instruction_lines(s)) for s in CORPUS.skills]
+        shares = sorted((len(shared) / len(lines) for shared in sources), reverse=True)
+        assert sum(shares[:2]) >= 1.0 and shares[1] > 0.0
+
+
+def test_the_second_model_sees_embeddings_and_counts():
+    from hare_evaluation.reward_learned import raw_features
+
+    class Vowels:
+        name, dim = "vowels", 3
+
+        def encode(self, texts):
+            return np.array([[text.count(vowel) for vowel in "aeo"] for text in texts], dtype=np.float32)
+
+    skills = CORPUS.skills[:4]
+    features = raw_features(skills, Vowels())
+    units = units_of(skills[0])
+    weights = {"head": 0.35, "triggers": 0.15, "instructions": 0.4, "examples": 0.1}
+    mean = sum(w * Vowels().encode(getattr(units, name)).mean(axis=0) for name, w in weights.items())
+    np.testing.assert_allclose(features[0, :3], mean, rtol=1e-6)
+    np.testing.assert_array_equal(features[:, 3:20], [units_of(skill).surface for skill in skills])
+    assert features.shape == (4, 3 + 17 + 5) and features[0, -1] == pytest.approx(np.log1p(units.words))
 
 
 @pytest.mark.slow
@@ -222,8 +242,7 @@ def test_the_learned_reward_model_agrees_in_rank():
     from hare_evaluation.reward_learned import agreement
 
     found = agreement()
-    # the goal is 0.8 and is not reached, see docs/reward_model.md
-    assert found["spearman"] >= 0.5
+    assert found["spearman"] >= 0.8
     assert found["stranger"] < found["spearman"] - 0.1
 
 

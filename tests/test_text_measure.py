@@ -15,13 +15,13 @@ from hare_gym.text.measure import (
     Measurer,
     Measures,
     content_of,
-    contrasts,
     echo_guard,
     measures,
     query_topics,
     simplex,
 )
 from hare_gym.text.skills import make_skill
+from hare_gym.text.space import contrasts, load_space, shipped_space
 from hare_gym.text.units import SURFACE, read_line, units_of
 from hare_gym.text.users import Users
 
@@ -241,6 +241,18 @@ def test_code_is_counted_and_not_read(measurer):
     units = units_of(skill)
     assert units.instructions == ("Run this.", "Then look.")
     assert units.surface[SURFACE.index("code")] > 0.5
+
+
+def test_a_space_is_read_as_it_was_written(tmp_path):
+    shipped = shipped_space()
+    shipped.save(tmp_path / "space.npz")
+    found = load_space(tmp_path / "space.npz")
+    assert found.encoder == shipped.encoder
+    for name in ("text_map", "query_map", "surface_scale", "surface_map"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(shipped, name))
+    for name in ("units", "queries"):
+        assert list(getattr(found, name)) == list(getattr(shipped, name))
+        np.testing.assert_array_equal(list(getattr(found, name).values()), list(getattr(shipped, name).values()))
 
 
 def test_another_encoder_is_fitted_to_the_corpus():

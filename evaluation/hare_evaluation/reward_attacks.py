@@ -105,7 +105,8 @@ def _body(case: Case, instructions: str, title: str = "") -> str:
     ).text
 
 
-def _lines(skill: Skill) -> list[str]:
+def instruction_lines(skill: Skill) -> list[str]:
+    """The lines of a skill's instructions, without headings."""
     return [line for line in skill.instructions.split("\n") if line.strip() and not line.startswith("#")]
 
 
@@ -139,7 +140,9 @@ def echo(case: Case) -> str:
 
 def padding(case: Case) -> str:
     """The user's best item, drawn out to ten times its length with lines of other items."""
-    others = [line for i in case.rng.permutation(len(case.pool))[:60] for line in _lines(case.pool[int(i)])]
+    others = [
+        line for i in case.rng.permutation(len(case.pool))[:60] for line in instruction_lines(case.pool[int(i)])
+    ]
     return _with_instructions(case.best, case.best.instructions + "\n\n" + "\n".join(others[:260]))
 
 
@@ -208,7 +211,7 @@ def injection(case: Case) -> str:
 def shuffled_sentences(case: Case) -> str:
     """Lines on the right topic, from every domain, in random order under the best item's head."""
     topic = case.best.metadata.get("topic")
-    lines = [line for skill in case.pool if skill.metadata.get("topic") == topic for line in _lines(skill)]
+    lines = [line for skill in case.pool if skill.metadata.get("topic") == topic for line in instruction_lines(skill)]
     chosen = [
         re.sub(r"^\s*(?:[-*]|\d+\.)\s+(?:\[ \]\s+)?", "", lines[int(i)]) for i in case.rng.permutation(len(lines))
     ]
@@ -217,7 +220,7 @@ def shuffled_sentences(case: Case) -> str:
 
 def shuffled_words(case: Case) -> str:
     """The user's best item with the words of each line in random order."""
-    lines = [" ".join(case.rng.permutation(line.split())) for line in _lines(case.best)]
+    lines = [" ".join(case.rng.permutation(line.split())) for line in instruction_lines(case.best)]
     return _with_instructions(case.best, "\n".join(f"- {line}" for line in lines))
 
 

@@ -1,9 +1,11 @@
 """A second reward model, learned from simulated users' choices between two texts, to check the first by.
 
-Variational preference learning (Poddar et al. 2024): an encoder turns a few of a user's choices into a Gaussian over
-an embedding z, a reward network scores a text for a query given z, and both are trained on the evidence lower bound
-of the choices. It sees a text as the sentence encoder's own embedding and surface counts, not as the coordinates and
-measures that the first model is made of, and neither a user's attributes nor anything's labels.
+Variational preference learning (Poddar et al. 2024): each user has a Gaussian over an embedding z, a network gives a
+text's reward for a query and z, and both are fitted to the evidence lower bound of the choices. The paper's encoder
+makes the Gaussian from a user's choices; here it is fitted to them, which learned faster (docs/reward_model.md).
+
+The network sees the sentence encoder's embeddings of text and query and the surface counts. It is not told the
+directions and measures that the first model makes of them, how these enter the reward, any label, or what users wish.
 """
 
 from __future__ import annotations
@@ -19,14 +21,15 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hare_evaluation.reward_attacks import instruction_lines
 from hare_evaluation.runner import one_thread, seeds
 from hare_gym.config import configure
-from hare_gym.text.calibrate import queries
+from hare_gym.text.calibrate import embedding, queries
 from hare_gym.text.corpus import load_corpus
+from hare_gym.text.encoders import Encoder, load_encoder
 from hare_gym.text.measure import Measured, Measurer, sections_of
 from hare_gym.text.reward import RewardModel
-from hare_gym.text.skills import Skill, SkillError, make_skill, parse
-from hare_gym.text.space import SECTION_WEIGHTS, SEMANTIC, THEME
+from hare_gym.text.skills import Skill, SkillError, make_skill
 from hare_gym.text.units import units_of
 from hare_gym.text.users import Users
 
@@ -42,104 +45,106 @@ class LearnedConfig:
         users: Simulated users to train on.
         held_out_users: Users to test on.
         held_out: Share of the items, and of the queries, that are left for the test.
-        blends: Texts made of lines of two items, beside the items themselves; those of the test are made of held-out
-            items alone.
-        choices: Choices that a user's embedding is made from.
-        targets: Choices that are predicted for a user in a step.
+        blends: Texts to train on that `blended` makes, beside the items themselves.
+        held_out_blends: Texts to test on, made of held-out items alone.
+        told: Choices, between training texts, that are told of a held-out user.
+        choices: Choices of a training user in a step.
         batch: Users in a step.
         shown: Texts that a step's choices are between.
         steps: Steps of AdamW.
+        steps_of_new_users: Steps of Adam that fit the held-out users' embeddings.
         rate: The largest learning rate of the one cycle.
         decay: Weight decay.
-        dropout: Share of a text's and a query's features that a step leaves out.
+        dropout: Share of a text's hidden units that a step leaves out.
         width: Units of a hidden layer.
         latent: Length of z.
         sharpness: A user prefers text a with probability sigmoid(sharpness (mu_a - mu_b)).
-        divergence: Weight of the KL divergence of z from a standard normal.
+        divergence: Weight of the divergence of a training user's Gaussian from a standard normal.
     """
 
-    users: int = 1000
+    users: int = 300
     held_out_users: int = 40
     held_out: float = 0.25
     blends: int = 1200
+    held_out_blends: int = 300
+    told: int = 256
     choices: int = 64
-    targets: int = 32
-    batch: int = 48
+    batch: int = 64
     shown: int = 256
-    steps: int = 2500
-    rate: float = 2e-3
-    decay: float = 0.03
+    steps: int = 2000
+    steps_of_new_users: int = 300
+    rate: float = 5e-3
+    decay: float = 0.01
     dropout: float = 0.1
     width: int = 128
     latent: int = 16
     sharpness: float = 20.0
-    divergence: float = 1e-3
+    divergence: float = 1e-4
 
 
-def blended(skills: Sequence[Skill], rng: np.random.Generator, n: int) -> list[str]:
-    """Texts whose sections mix the lines of two skills of any kind.
+def blended(skills: Sequence[Skill], rng: np.random.Generator, n: int) -> list[Skill]:
+    """Skills that mix the lines of two, 20% to 80% from either.
 
     Args:
         skills: Where the lines are from.
         rng: Draws the skills and the lines.
         n: How many.
     """
-    texts: list[str] = []
-    while len(texts) < n:
+    found: list[Skill] = []
+    while len(found) < n:
         a, b = (skills[int(i)] for i in rng.choice(len(skills), 2, replace=False))
         share = rng.uniform(0.2, 0.8)
-        head = a if share > 0.5 else b
         try:
             skill = make_skill(
-                head.name,
-                head.description,
-                title=head.title,
-                triggers=_mixed(a.triggers, b.triggers, share, least=2),
-                instructions="\n".join(_mixed(_lines(a), _lines(b), share, least=3)),
-                examples=head.examples,
+                a.name,
+                a.description,
+                title=a.title,
+                triggers=_some(a.triggers, share, rng) + _some(b.triggers, 1.0 - share, rng),
+                instructions="\n".join(
+                    _some(instruction_lines(a), share, rng) + _some(instruction_lines(b), 1.0 - share, rng)
+                ),
+                examples=b.examples,
             )
-        except SkillError:
+        except SkillError:  # a trigger of both
             continue
-        texts.append(skill.text)
-    return texts
+        found.append(skill)
+    return found
 
 
-def _lines(skill: Skill) -> list[str]:
-    return [line for line in skill.instructions.split("\n") if line.strip()]
+def _some(lines: Sequence[str], share: float, rng: np.random.Generator) -> list[str]:
+    """A share of the lines, one at least, in their order."""
+    chosen = rng.permutation(len(lines))[: max(round(share * len(lines)), 1)]
+    return [lines[int(i)] for i in np.sort(chosen)]
 
 
-def _mixed(first: Sequence[str], second: Sequence[str], share: float, least: int) -> tuple[str, ...]:
-    found = (*first[: round(share * len(first))], *second[: round((1.0 - share) * len(second))])
-    return found if len(found) >= least else tuple(first)
+def raw_features(skills: Sequence[Skill], encoder: Encoder) -> Array:
+    """What the second model sees of skills, ``(n, dim + 22)``.
 
-
-def raw_features(measurer: Measurer, measured: Sequence[Measured]) -> Array:
-    """What the second model sees of texts, ``(n, 202)``.
+    Args:
+        skills: Complete ones.
+        encoder: Embeds their units.
 
     Returns:
-        The weighted mean of the sections' coordinates (36), `hare_gym.text.units.SURFACE` (17), the logarithms of the
-        numbers of units by section and of words (5), and each section's mean coordinates (144).
+        The weighted mean of the sections' mean embeddings, `hare_gym.text.units.SURFACE` (17), and the logarithms of
+        the numbers of units by section and of words (5).
     """
-
-    def row(m: Measured) -> Array:
-        units = units_of(m.skill or parse(m.text, lenient=True))
-        sections = sections_of(units)
-        means = [measurer.coordinates(part).mean(axis=0) if part else np.zeros(THEME.stop) for part in sections]
-        whole = np.array(list(SECTION_WEIGHTS.values())) @ np.array(means)
-        return np.concatenate([whole, units.surface, np.log1p([*map(len, sections), units.words]), *means])
-
-    return np.array([row(m) for m in measured])
+    taken_apart = [units_of(skill) for skill in skills]
+    distinct = sorted({unit for units in taken_apart for unit in units.all})
+    embedded = dict(zip(distinct, np.asarray(encoder.encode(distinct), dtype=np.float64), strict=True))
+    sizes = [[*map(len, sections_of(units)), units.words] for units in taken_apart]
+    whole = [embedding(units, embedded) for units in taken_apart]
+    return np.concatenate([whole, [units.surface for units in taken_apart], np.log1p(sizes)], axis=1)
 
 
-def _standardised(x: Array, known: int) -> Array:
+def _standardised(x: Array, known: int) -> Tensor:
     """Columns with mean zero and deviation one over the first rows, at most 3 deviations."""
     deviation = np.maximum(x[:known].std(axis=0), 1e-9)
-    return np.asarray(((x - x[:known].mean(axis=0)) / deviation).clip(-3.0, 3.0))
+    return torch.tensor(((x - x[:known].mean(axis=0)) / deviation).clip(-3.0, 3.0), dtype=torch.float32)
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What users preferred: positions among the texts and the queries that were shown, ``(B, m)`` each."""
+    """What users preferred: positions among the texts and the queries that they were shown, ``(B, m)`` each."""
 
     better: Tensor
     worse: Tensor
@@ -187,32 +192,44 @@ class World:
 
 def make_world(c: LearnedConfig, rng: np.random.Generator) -> World:
     """Draws the users and the texts, and asks the first model for every reward."""
-    skills, model = load_corpus().skills, RewardModel()
-    measurer = Measurer(pool=[skill.text for skill in skills])
-    kept = round((1.0 - c.held_out) * len(skills))
-    order = rng.permutation(len(skills))
-    train, test = ([skills[int(i)] for i in part] for part in (order[:kept], order[kept:]))
-    known = [s.text for s in train] + blended(train, rng, round((1.0 - c.held_out) * c.blends))
-    texts = known + [s.text for s in test] + blended(test, rng, round(c.held_out * c.blends))
-    measured = [measurer.text(text) for text in texts]
-    built_in = queries()
-    asked = [built_in[int(i)].text for i in rng.permutation(len(built_in))]
+    corpus, encoder, measurer, model = load_corpus(), load_encoder("minilm"), Measurer(), RewardModel()
+    kept = round((1.0 - c.held_out) * len(corpus))
+    order = rng.permutation(len(corpus))
+    train, test = ([corpus.skills[int(i)] for i in part] for part in (order[:kept], order[kept:]))
+    train += blended(train, rng, c.blends)
+    skills = train + test + blended(test, rng, c.held_out_blends)
+    # validity and guards are rules and no matter of taste: they are 1 here
+    measured = [Measured(skill.text, measurer.content(units_of(skill)), 1.0, {}, skill) for skill in skills]
+    asked = queries()
+    needs = [asked[int(i)].text for i in rng.permutation(len(asked))]
     num_queries = round((1.0 - c.held_out) * len(asked))
     users = Users.draw(rng, c.users + c.held_out_users)
     # in portions, because every user with every text and domain is hundreds of megabytes
     log_user = np.concatenate([model.user_table(users[k : k + 200], measured) for k in range(0, len(users), 200)])
-    vectors = np.array([measurer.query(text) for text in asked])
     return World(
-        torch.tensor(_standardised(raw_features(measurer, measured), len(known)), dtype=torch.float32),
-        torch.tensor(_standardised(vectors[:, SEMANTIC], num_queries), dtype=torch.float32),
+        _standardised(raw_features(skills, encoder), len(train)),
+        _standardised(np.asarray(encoder.encode(needs), dtype=np.float64), num_queries),
         log_user,
-        model.query_table(vectors, measured),
-        (len(known), num_queries, c.users),
+        model.query_table(np.array([measurer.query(need) for need in needs]), measured),
+        (len(train), num_queries, c.users),
     )
 
 
+@dataclass(frozen=True)
+class Read:
+    """What the network makes of N texts and Q queries.
+
+    Attributes:
+        wanted: f(text), ``(N, width)``.
+        relevance: h(text) . k(query), ``(N, Q)``.
+    """
+
+    wanted: Tensor
+    relevance: Tensor
+
+
 class LearnedReward(nn.Module):
-    """The reward network, r = sigmoid(f(text) . g(z) + h(text) . k(query)), and the encoder of choices.
+    """r = sigmoid(f(text) . g(z) + h(text) . k(query)), f with h, g and k networks of one hidden layer.
 
     Args:
         text_dim: Features of a text.
@@ -222,34 +239,51 @@ class LearnedReward(nn.Module):
 
     def __init__(self, text_dim: int, query_dim: int, c: LearnedConfig) -> None:
         super().__init__()
+        width = c.width
         self.text = nn.Sequential(
-            nn.Dropout(c.dropout), nn.Linear(text_dim, c.width), nn.ReLU(), nn.Linear(c.width, 3 * c.width)
+            nn.Linear(text_dim, width), nn.ReLU(), nn.Dropout(c.dropout), nn.Linear(width, 2 * width)
         )
-        self.query = _perceptron(query_dim, c.width, c.width)
-        self.choices = _perceptron(c.width, c.width, 2 * c.latent)
-        self.user = _perceptron(c.latent, c.width, c.width)
-        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.query = nn.Sequential(nn.Linear(query_dim, width), nn.ReLU(), nn.Linear(width, width))
+        self.user = nn.Sequential(nn.Linear(c.latent, width), nn.ReLU(), nn.Linear(width, width))
+        self.sharpness = nn.Parameter(torch.tensor(3.0))
 
-    def read(self, texts: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """What texts, ``(N, 3 width)``, and queries, ``(Q, width)``, look like to the rest of the network."""
-        return self.text(texts), self.query(queries)
+    def forward(self, texts: Tensor, queries: Tensor, z: Tensor) -> Rewards:
+        """Rewards of texts, ``(N, text_dim)``, for queries, ``(Q, query_dim)``, and users, ``(B, latent)``."""
+        f, h = self.text(texts).chunk(2, dim=-1)
+        scale = f.shape[1] ** -0.5
+        return Rewards(scale * self.user(z) @ f.T, scale * self.query(queries) @ h.T)
 
-    def posterior(self, texts: Tensor, choices: Choices) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of z, ``(B, latent)`` each, after a user's choices; their order plays no part."""
-        seen = texts.chunk(3, dim=-1)[0]
-        preferred = (seen[choices.better] - seen[choices.worse]).mean(dim=1)
-        mean, log_variance = self.choices(preferred).chunk(2, dim=-1)
-        return mean, log_variance.clamp(-8.0, 4.0)
-
-    def forward(self, texts: Tensor, queries: Tensor, z: Tensor, text: Tensor, query: Tensor) -> Tensor:
-        """Rewards, ``(B, m)``, of texts for queries, at positions ``(B, m)``, for users with embeddings z."""
-        _, wanted, asked = texts.chunk(3, dim=-1)
-        fit = torch.einsum("bmk,bk->bm", wanted[text], self.user(z))
-        return torch.sigmoid((fit + (asked @ queries.T)[text, query]) / wanted.shape[1] ** 0.5)
+    def loss(self, rewards: Rewards, choices: Choices) -> Tensor:
+        """Minus the mean log likelihood of choices."""
+        gain = rewards.of(choices.better, choices.query) - rewards.of(choices.worse, choices.query)
+        return -functional.logsigmoid(self.sharpness.exp() * gain).mean()
 
 
-def _perceptron(inputs: int, width: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, outputs))
+@dataclass(frozen=True)
+class Rewards:
+    """Log odds of rewards, of B users by text, ``(B, N)``, and of queries by text, ``(Q, N)``; they add up."""
+
+    by_user: Tensor
+    by_query: Tensor
+
+    def of(self, text: Tensor, query: Tensor) -> Tensor:
+        """Each user's rewards, ``(B, m)``, of texts for queries at positions ``(B, m)``."""
+        return torch.sigmoid(self.by_user.gather(1, text) + self.by_query[query, text])
+
+
+class Posteriors(nn.Module):
+    """A Gaussian over the embedding z of each of B users."""
+
+    def __init__(self, users: int, latent: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(0.1 * torch.randn(users, latent))
+        self.log_variance = nn.Parameter(torch.full((users, latent), -4.0))
+
+    def draw(self, who: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of some users, ``(B, latent)``, and their mean divergence from a standard normal."""
+        mean, log_variance = self.mean[who], self.log_variance[who]
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=-1).mean()
+        return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean), divergence
 
 
 def trained(
@@ -258,26 +292,37 @@ def trained(
     """Trains the second model on the choices of the training users between the training texts."""
     num_texts, num_queries, num_users = world.known
     asked = np.arange(num_queries)
-    net = LearnedReward(world.texts.shape[1], world.queries.shape[1], c)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=c.rate, weight_decay=c.decay)
+    net, users = LearnedReward(world.texts.shape[1], world.queries.shape[1], c), Posteriors(num_users, c.latent)
+    parameters = [*net.parameters(), *users.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=c.rate, weight_decay=c.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, c.rate, total_steps=c.steps)
     for step in range(1, c.steps + 1):
-        users = rng.integers(0, num_users, c.batch)
+        who = rng.permutation(num_users)[: c.batch]
         shown = rng.permutation(num_texts)[: c.shown]
-        seen, target = (world.choices(rng, users, shown, asked, m, c.sharpness) for m in (c.choices, c.targets))
-        hidden = net.read(world.texts[shown], world.queries[:num_queries])
-        mean, log_variance = net.posterior(hidden[0], seen)
-        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-        better, worse = (net(*hidden, z, text, target.query) for text in (target.better, target.worse))
-        divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=-1).mean()
-        loss = c.divergence * divergence - functional.logsigmoid(net.scale.exp() * (better - worse)).mean()
+        choices = world.choices(rng, who, shown, asked, c.choices, c.sharpness)
+        z, divergence = users.draw(torch.tensor(who))
+        loss = net.loss(net(world.texts[shown], world.queries[:num_queries], z), choices) + c.divergence * divergence
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         if log is not None and step % 500 == 0:
             log(f"step {step}: loss {loss.item():.3f}")
-    return net.eval()
+    return net.eval().requires_grad_(False)
+
+
+def acquainted(net: LearnedReward, texts: Tensor, queries: Tensor, choices: Choices, c: LearnedConfig) -> Tensor:
+    """Embeddings of new users after their choices, ``(B, latent)``: the network stays, their Gaussians are fitted."""
+    everybody = torch.arange(len(choices.query))
+    users = Posteriors(len(everybody), c.latent)
+    optimiser = torch.optim.Adam(users.parameters(), lr=0.05)
+    for _ in range(c.steps_of_new_users):
+        z, divergence = users.draw(everybody)
+        loss = net.loss(net(texts, queries, z), choices) + divergence / choices.query.shape[1]
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return users.mean.detach()
 
 
 def agreement(seed: int = 0, log: Callable[[str], None] | None = None, **config: Any) -> dict[str, float]:
@@ -307,31 +352,30 @@ def agreement(seed: int = 0, log: Callable[[str], None] | None = None, **config:
         return compared(net, world, c, rng)
 
 
-@torch.no_grad()
 def compared(net: LearnedReward, world: World, c: LearnedConfig, rng: np.random.Generator) -> dict[str, float]:
     """How the second model ranks the held-out texts of a world, as `agreement` tells."""
     num_texts, num_queries, num_users = world.known
     users, texts = np.arange(num_users, len(world.log_user)), np.arange(num_texts, len(world.texts))
     asked = np.arange(num_queries, len(world.queries))
-    seen = world.choices(rng, users, np.arange(num_texts), np.arange(num_queries), c.choices, c.sharpness)
-    z, _ = net.posterior(net.read(world.texts[:num_texts], world.queries[:num_queries])[0], seen)
-    hidden = net.read(world.texts[num_texts:], world.queries[num_queries:])
+    told = world.choices(rng, users, np.arange(num_texts), np.arange(num_queries), c.told, c.sharpness)
+    z = acquainted(net, world.texts[:num_texts], world.queries[:num_queries], told, c)
+    found = net(world.texts[num_texts:], world.queries[num_queries:], z)
     chosen = world.choices(rng, users, texts, asked, 200, c.sharpness)
-    better, worse = (net(*hidden, z, text, chosen.query) for text in (chosen.better, chosen.worse))
-    gain = world.gain(users, texts[chosen.better], texts[chosen.worse], asked[chosen.query])
+    gain = found.of(chosen.better, chosen.query) - found.of(chosen.worse, chosen.query)
+    sure = world.gain(users, texts[chosen.better], texts[chosen.worse], asked[chosen.query])
     own, stranger = np.empty((len(users), 5)), np.empty((len(users), 5))
     for k in range(len(users)):
         for j, query in enumerate(rng.integers(0, len(asked), 5)):
             mu = world.reward(users[k : k + 1], asked[query : query + 1], texts)
-            shown = torch.arange(len(texts))[None], torch.full((1, len(texts)), int(query))
-            for found, who in ((own, k), (stranger, k - 1)):
-                found[k, j] = spearmanr(net(*hidden, z[who][None], *shown)[0].numpy(), mu).statistic
+            for correlation, who in ((own, k), (stranger, k - 1)):
+                score = found.by_user[who] + found.by_query[int(query)]
+                correlation[k, j] = spearmanr(score.numpy(), mu).statistic
     return {
         "spearman": float(own.mean()),
         "low_user": float(np.quantile(own.mean(axis=1), 0.05)),
         "stranger": float(stranger.mean()),
-        "accuracy": float((better > worse).double().mean()),
-        "ceiling": float(np.mean(gain > 0.0)),
+        "accuracy": float((gain > 0.0).double().mean()),
+        "ceiling": float(np.mean(sure > 0.0)),
         "texts": float(num_texts),
         "held_out": float(len(texts)),
     }
