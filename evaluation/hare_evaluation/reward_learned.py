@@ -204,28 +204,13 @@ def make_world(c: LearnedConfig, rng: np.random.Generator) -> World:
     needs = [asked[int(i)].text for i in rng.permutation(len(asked))]
     num_queries = round((1.0 - c.held_out) * len(asked))
     users = Users.draw(rng, c.users + c.held_out_users)
-    # in portions, because every user with every text and domain is hundreds of megabytes
-    log_user = np.concatenate([model.user_table(users[k : k + 200], measured) for k in range(0, len(users), 200)])
     return World(
         _standardised(raw_features(skills, encoder), len(train)),
         _standardised(np.asarray(encoder.encode(needs), dtype=np.float64), num_queries),
-        log_user,
+        model.user_table(users, measured),
         model.query_table(np.array([measurer.query(need) for need in needs]), measured),
         (len(train), num_queries, c.users),
     )
-
-
-@dataclass(frozen=True)
-class Read:
-    """What the network makes of N texts and Q queries.
-
-    Attributes:
-        wanted: f(text), ``(N, width)``.
-        relevance: h(text) . k(query), ``(N, Q)``.
-    """
-
-    wanted: Tensor
-    relevance: Tensor
 
 
 class LearnedReward(nn.Module):
