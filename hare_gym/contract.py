@@ -1,8 +1,9 @@
 """The contract between environments, agents and the runner.
 
 An **observation** is a flat dict: ``query`` (float64, shape ``(query_dim,)``) and ``user`` (an integer), and
-where a task has them ``query_text`` (str), ``pool`` (float64, ``(num_items, content_dim)``, padded) and
-``pool_mask`` (int8, ``(num_items,)``, 1 for an item that can be used this round).
+where a task has them ``query_text`` (str), ``pool`` (float64, ``(num_items, content_dim)``, padded),
+``pool_mask`` (int8, ``(num_items,)``, 1 for an item that can be used this round) and ``pool_text`` (str: the texts
+of the mask's items, in order, with a form feed between them; see :func:`pool_texts_of`).
 
 An **action** depends on the task's mode: ``select`` (an item's index), ``slate`` (``slate_size`` indices),
 ``synthesize`` (a content vector, ``(content_dim,)``, in the unit ball), ``write`` (a text). An environment plays
@@ -18,13 +19,15 @@ import hashlib
 import json
 import string
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+
+from hare_gym.errors import ContractError
 
 Observation: TypeAlias = Mapping[str, Any]
 Action: TypeAlias = Any
@@ -65,7 +68,8 @@ class TaskSpec:
             changes from round to round and comes with the observation.
         pool_texts: The items' texts, where the task has them.
         has_query_text: Whether observations carry ``query_text``.
-        text_length: The longest text, in characters, of a query or a written action.
+        has_pool_text: Whether observations carry ``pool_text``, for pools that change from round to round.
+        text_length: The longest text, in characters, of a query, of a written action or of an item of ``pool_text``.
         encoder: The name of the encoder that made the vectors, if one did.
         reward_version: Changes when the reward's meaning does.
         kwargs: The environment's knobs, as given to ``gymnasium.make``.
@@ -86,6 +90,7 @@ class TaskSpec:
     encoder: str | None = None
     reward_version: str = "1"
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    has_pool_text: bool = False
 
     def __post_init__(self) -> None:
         if self.pool is not None:
@@ -98,6 +103,8 @@ class TaskSpec:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["pool"] = None if self.pool is None else self.pool.tolist()
         values["kwargs"] = dict(self.kwargs)
+        if not self.has_pool_text:  # younger than the first records, whose digests stay
+            del values["has_pool_text"]
         return json.dumps(values, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
     @classmethod
@@ -220,6 +227,8 @@ def observation_space(spec: TaskSpec) -> spaces.Dict:
     if spec.pool is None:
         parts["pool"] = spaces.Box(-np.inf, np.inf, (spec.num_items, spec.content_dim), np.float64)
         parts["pool_mask"] = spaces.MultiBinary(spec.num_items)
+    if spec.has_pool_text:
+        parts["pool_text"] = text_space(spec.num_items * (spec.text_length + 1))
     return spaces.Dict(parts)
 
 
@@ -234,6 +243,30 @@ def action_space(spec: TaskSpec) -> spaces.Space[Any]:
     return text_space(spec.text_length)
 
 
+ITEM_SEPARATOR = "\f"
+
+
+def pool_text_of(texts: Sequence[str], length: int) -> str:
+    """The texts of a round's items as one ``pool_text``, each sanitised and cut to ``length`` characters."""
+    return ITEM_SEPARATOR.join(sanitise(text.replace(ITEM_SEPARATOR, " "), length) for text in texts)
+
+
+def pool_texts_of(observation: Observation) -> tuple[str, ...]:
+    """The items' texts out of one round's ``pool_text``: one for each item of ``pool_mask``, in order.
+
+    Raises:
+        ContractError: The observation has no ``pool_text``.
+    """
+    if "pool_text" not in observation:
+        raise ContractError(
+            "The observation has no pool_text: look at spec.has_pool_text, and for a pool that stays read "
+            "spec.pool_texts."
+        )
+    if not np.any(observation["pool_mask"]):
+        return ()
+    return tuple(observation["pool_text"].split(ITEM_SEPARATOR))
+
+
 def text_space(length: int) -> spaces.Text:
     """Texts of up to ``length`` characters of :data:`TEXT_CHARSET`, the empty one included."""
     return spaces.Text(length, min_length=0, charset=TEXT_CHARSET)
@@ -244,4 +277,7 @@ _ADMITTED = frozenset(TEXT_CHARSET)
 
 def sanitise(text: str, length: int) -> str:
     """``text`` with each character outside :data:`TEXT_CHARSET` as ``?``, cut to ``length`` characters."""
-    return "".join(c if c in _ADMITTED else "?" for c in text[:length])
+    text = text[:length]
+    if _ADMITTED.issuperset(text):  # nearly always, and many times as fast
+        return text
+    return "".join(c if c in _ADMITTED else "?" for c in text)

@@ -14,7 +14,18 @@ from small_tasks import SMALL_TASKS, TEXTS
 
 import hare_gym
 from hare_gym.checks import check_task
-from hare_gym.contract import TEXT_CHARSET, TaskSpec, nth_observation, sanitise, stack_actions, text_space
+from hare_gym.contract import (
+    TEXT_CHARSET,
+    TaskSpec,
+    nth_observation,
+    observation_space,
+    pool_text_of,
+    pool_texts_of,
+    sanitise,
+    stack_actions,
+    text_space,
+)
+from hare_gym.errors import ContractError
 
 PLAYED = [
     ("SmallNumeric-v0", "select"),
@@ -190,3 +201,25 @@ def test_the_digest_does_not_depend_on_the_process():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=__file__.rpartition("/")[0]
     )
     assert out.stdout.strip() == pinned_task().digest
+
+
+def test_pool_texts_go_into_one_text_and_come_out_again():
+    texts = ["first item\nwith lines", "", "a form\ffeed", "Ω long" * 9]
+    observation = {"pool_mask": np.array([1, 1, 1, 1, 0]), "pool_text": pool_text_of(texts, 20)}
+    assert pool_texts_of(observation) == ("first item\nwith line", "", "a form feed", ("? long" * 9)[:20])
+    assert pool_texts_of({"pool_mask": np.array([1, 0]), "pool_text": pool_text_of([""], 20)}) == ("",)
+    assert pool_texts_of({"pool_mask": np.zeros(2), "pool_text": pool_text_of([], 20)}) == ()
+    with pytest.raises(ContractError, match=r"has no pool_text: look at spec.has_pool_text"):
+        pool_texts_of({"pool_mask": np.ones(2)})
+
+
+def test_only_tasks_with_pool_texts_say_so():
+    without, with_texts = pinned_task(pool=None), pinned_task(pool=None, has_pool_text=True, text_length=7)
+    assert "has_pool_text" not in json.loads(without.to_json())
+    assert json.loads(with_texts.to_json())["has_pool_text"] is True
+    assert TaskSpec.from_json(with_texts.to_json()) == with_texts
+    assert with_texts.digest != pinned_task(pool=None, text_length=7).digest
+    space = observation_space(with_texts)["pool_text"]
+    assert "pool_text" not in observation_space(without).spaces
+    assert pool_text_of(["a" * 9] * 4, 7) in space
+    assert "a" * (4 * 8 + 1) not in space
