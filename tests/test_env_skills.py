@@ -54,7 +54,7 @@ def session(env, actions=lambda env: 0, seed=0):
 
 def test_an_item_earns_what_the_reward_model_says():
     env = make()
-    catalogue = env._catalogue
+    catalogue = env.domain.catalogue
     for n, (observation, _, info) in enumerate(session(env, lambda env: env._t % env.task.num_items)):
         item, user = catalogue.items[n % env.task.num_items], env.users[int(observation["user"])]
         parts = catalogue.model.parts(user, observation["query"], item)
@@ -64,7 +64,7 @@ def test_an_item_earns_what_the_reward_model_says():
 
 def test_the_best_item_is_the_best_of_all():
     env = make(horizon=150)
-    model, items = env._catalogue.model, env._catalogue.items
+    model, items = env.domain.catalogue.model, env.domain.catalogue.items
     for t, (observation, _, info) in enumerate(session(env, lambda env: env.optimal_action())):
         assert info["regret"] == 0.0
         if t % 50 == 0:
@@ -77,7 +77,7 @@ def test_the_best_content_earns_one_and_no_content_more():
     """The constant oracle is what `RewardModel.optimum` gives for every user and every query."""
     env = make("synthesize")
     env.reset(seed=1)
-    model, queries = env._catalogue.model, env._catalogue.queries
+    model, queries = env.domain.catalogue.model, env.domain.catalogue.queries
     for user in range(0, 20, 4):
         mu, phi = model.optimum(env.users[user], queries)
         np.testing.assert_allclose(mu, 1.0, atol=1e-12)
@@ -103,10 +103,10 @@ def test_the_query_the_user_and_the_choice_all_matter():
     env = make(horizon=2000)
     rounds = session(env)
     users = np.array([int(observation["user"]) for observation, _, _ in rounds])
-    catalogue = env._catalogue
+    catalogue = env.domain.catalogue
     order = {text: i for i, text in enumerate(catalogue.query_texts)}
     queries = [order[observation["query_text"]] for observation, _, _ in rounds]
-    means = np.exp(env._worlds.logs[0, users] + catalogue.query_logs[queries])
+    means = np.exp(env._worlds.judge.logs[0, users] + catalogue.query_logs[queries])
     regrets = means.max(axis=1, keepdims=True) - means
     for_all = regrets.mean(axis=0).min()
     for_each = sum(regrets[users == user].sum(axis=0).min() for user in range(20)) / 2000
@@ -200,9 +200,9 @@ def test_lanes_share_the_users_of_the_first(drift):
         assert np.array_equal(seen["query"][0], observation["query"])
         texts.add(seen["query_text"])
         actions = rng.integers(0, 192, 4)
-        items = [vector._catalogue.items[action] for action in actions]
+        items = [vector.domain.catalogue.items[action] for action in actions]
         users = vector.users_of(3)[seen["user"]]
-        model = vector._catalogue.model
+        model = vector.domain.catalogue.model
         expected = [model.mean(users[i], seen["query"][i], items[i]) for i in range(4)]
         seen, rewards, _, _, info = vector.step(actions)
         observation, reward, _, _, alone = single.step(int(actions[0]))
@@ -477,7 +477,7 @@ def test_a_round_can_be_read():
     observation, _ = env.reset(seed=4)
     assert "nothing played yet" in env.render()
     item = env.optimal_action()
-    user, measured = env.users[int(observation["user"])], env._catalogue.items[item].measures
+    user, measured = env.users[int(observation["user"])], env.domain.catalogue.items[item].measures
     _, reward, _, _, info = env.step(item)
     shown = env.render()
     assert f"User {observation['user']} asks:  {observation['query_text']}" in shown

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hare_agents._content import into_ball
 from hare_agents.decoders import Decoder, make_decoder
-from hare_agents.decoders.pool import content_of_text, measurer_of
+from hare_agents.decoders.pool import reader_of
 from hare_agents.hare import HAREAgent
 from hare_agents.rag import RAGProfile
 from hare_gym.config import configure
@@ -67,7 +67,7 @@ class Writing(Agent):
     The inner agent meets the same task in its own mode. What it chooses is a content vector z, or an item; the
     decoder writes for z, for the agent's state of the user and for its attention over the items (that of HARE where
     HARE is inside, else a softmax of cosines with z). What the inner agent then learns from is not what it asked for
-    but what the text turned out to be: the content vector that any reader can measure with the task's encoder.
+    but what the text turned out to be: the content vector that any reader can measure.
     Where items are selected it learns about the item whose text was shown, or that the decoded text came nearest to.
 
     Baselines come through the same door: ``agent="rag"`` writes one text for everyone who has one query,
@@ -109,7 +109,7 @@ class Writing(Agent):
             raise ConfigError(f"{OWNER} needs a task with a pool of texts that stays; {spec.id} has none.")
         self._item_of = {text: k for k, text in enumerate(spec.pool_texts)}
         if not self.shows_items:
-            self.measurer = measurer_of(spec)
+            self._read = reader_of(spec)
             if self.decoder is None:
                 self.decoder = make_decoder(self.config.decoder, **self.config.decoder_kwargs)
             self.decoder.prepare(spec)
@@ -201,10 +201,10 @@ class Writing(Agent):
         found = self._contents.get(text)
         if found is None:
             if self.shows_items:
-                self.measurer = measurer_of(self.spec)
+                self._read = reader_of(self.spec)
             if len(self._contents) >= _REMEMBERED:
                 self._contents.clear()
-            found = self._contents[text] = content_of_text(self.measurer, text)
+            found = self._contents[text] = self._read(text)
         return found
 
     # -- what it keeps and tells --------------------------------------------------------------------------------

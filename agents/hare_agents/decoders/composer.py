@@ -1,4 +1,7 @@
-"""A decoder without a language model: it puts a skill together from lines of attended skills, in milliseconds."""
+"""A decoder without a language model: it puts a text together from attended ones, in milliseconds.
+
+Skills are put together here, line by line; another domain of texts brings its own tools (`Domain.compose`).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from hare_gym.config import configure
 from hare_gym.contract import TaskSpec
 from hare_gym.errors import ConfigError
 from hare_gym.text.corpus import STYLES
+from hare_gym.text.domain import domain_of
 from hare_gym.text.measure import CONTENT_DIM, RADIUS, SECTION_WEIGHTS, SEMANTIC, THEME, coherence, measures
 from hare_gym.text.skills import MAX_NAME, Skill, make_skill, slug
 from hare_gym.text.units import read_line, surface_of
@@ -48,7 +52,7 @@ _LEAST_PART, _NEW_SOURCE = 0.15, 0.03
 
 @dataclass(frozen=True)
 class ComposerConfig:
-    """Knobs of a `Composer`.
+    """Knobs of a `Composer`. In a domain other than skills only ``reach`` counts.
 
     Attributes:
         items: Skills whose lines are considered for one text: half by attention, the others by their nearness to z.
@@ -106,13 +110,15 @@ class _Pieces:
 
 
 class Composer:
-    """Writes skills from the lines of a pool's skills: a decoder, see `hare_agents.decoders.protocol`.
+    """Writes texts out of a pool's texts: a decoder, see `hare_agents.decoders.protocol`.
 
-    It looks for the text whose content vector, as any reader would measure it, is nearest to z: beginning with lines
-    of the nearest skills, each in turn is exchanged for whichever brings the text nearest (coordinate descent), under
-    limits on length and on how much may come from one skill. Lines of two domains are so blended in the proportion
-    that z asks for, and instructions are listed in the form of its style. Everything it writes is a valid skill, and
-    one z has one text: at temperature 0 nothing is drawn. It reads z and the attention; the user has shaped both.
+    Of skills it takes lines. It looks for the text whose content vector, as any reader would measure it, is nearest
+    to z: beginning with lines of the nearest skills, each in turn is exchanged for whichever brings the text nearest
+    (coordinate descent), under limits on length and on how much may come from one skill. Lines of two domains are so
+    blended in the proportion that z asks for, and instructions are listed in the form of its style. Everything it
+    writes is a valid skill, and one z has one text: at temperature 0 nothing is drawn. It reads z and the attention;
+    the user has shaped both. In another domain of `hare_gym.text.domain`, the domain's own tools put the text
+    together, which also read what the query states; they know neither users nor rewards.
 
     Args:
         knobs: See `ComposerConfig`.
@@ -132,12 +138,17 @@ class Composer:
         """Takes the pool's skills apart and measures their lines; cheap when the pool is the last one's.
 
         Raises:
-            ConfigError: The task's pool has no texts, or not two skills with what a skill needs, or its vectors are
-                not those of `hare_gym.text.measure`.
+            ConfigError: The task's pool has no texts. Of skills: not two with what a skill needs, or vectors that are
+                not those of `hare_gym.text.measure`. Of another domain: another version of it made the task.
         """
         texts = texts_of(self.name, spec)
+        self._domain = domain_of(spec)
         digest = hashlib.blake2b("\0".join((str(spec.encoder), *texts)).encode()).hexdigest()
         if digest == self._digest:
+            return
+        if self._domain is not None:
+            self._aim_within(self._domain.phi)
+            self._digest = digest
             return
         self.measurer = measurer_of(spec)
         skills = skills_of(texts)
@@ -157,9 +168,8 @@ class Composer:
         content = np.zeros((len(texts), CONTENT_DIM))
         for i in whole:
             content[i] = self.measurer.text(texts[i]).phi if spec.pool is None else spec.pool[i]
-        self._content = content[self._whole]
+        self._aim_within(content[self._whole])
         self._domains, self._topics = measures(content).domain, measures(content).topic
-        self._reach = self.config.reach or float(np.median(np.linalg.norm(self._content, axis=1)))
         self._licenses = [skill.license if skill else "" for skill in skills]
         self._digest = digest
 
@@ -172,7 +182,7 @@ class Composer:
         weights: Array,
         rng: np.random.Generator,
     ) -> str:
-        """A valid SKILL.md whose measured content is near z; near the pool's mean for a z of NaN.
+        """A valid text whose measured content is near z; near the pool's mean for a z of NaN.
 
         Raises:
             ConfigError: `prepare` has not been called.
@@ -182,11 +192,19 @@ class Composer:
         target = np.asarray(z, dtype=np.float64)
         if np.isnan(target).all():
             target = self._content.mean(axis=0)
-        target = RADIUS * target * min(1.0, self._reach / max(float(np.linalg.norm(target)), 1e-12))
+        shortened = min(1.0, self._reach / max(float(np.linalg.norm(target)), 1e-12))
+        if self._domain is not None:
+            return self._domain.compose(target * shortened, query, pool, weights, rng)
+        target = RADIUS * target * shortened
         attended = self._attended(target / RADIUS, np.asarray(weights)[self._whole])
         composition = _Composition(self, target, attended, rng)
         composition.improve()
         return self._written(composition)
+
+    def _aim_within(self, content: Array) -> None:
+        """Keeps contents to choose from, ``(n, d)``, and how long a z may be."""
+        self._content = content
+        self._reach = self.config.reach or float(np.median(np.linalg.norm(content, axis=1)))
 
     def _attended(self, z: Array, weights: Array) -> Indices:
         """Items, the nearest to z first; half of them are those of the largest weights."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hare_gym.contract import TaskSpec
 from hare_gym.errors import ConfigError
+from hare_gym.text.domain import domain_of
 from hare_gym.text.measure import CONTENT_DIM, Measurer
 from hare_gym.text.skills import MAX_BYTES, Skill, SkillError, parse
 from hare_gym.text.units import units_of
@@ -32,8 +33,21 @@ def skills_of(texts: Sequence[str]) -> list[Skill | None]:
     return [_skill(text) for text in texts]
 
 
+def reader_of(spec: TaskSpec) -> Callable[[str], NDArray[np.float64]]:
+    """What any reader can measure a task's texts with: it takes a text and gives its content vector.
+
+    Raises:
+        ConfigError: As `measurer_of` for skills; in another domain, the task was made by another version of it.
+    """
+    domain = domain_of(spec)
+    if domain is not None:
+        return domain.content_of
+    measurer = measurer_of(spec)
+    return lambda text: content_of_text(measurer, text)
+
+
 def measurer_of(spec: TaskSpec) -> Measurer:
-    """What any reader can measure a task's texts with.
+    """What any reader can measure a task's skills with.
 
     Raises:
         ConfigError: The task's content vectors are not those of `hare_gym.text.measure`, or its encoder is not there.
