@@ -12,3 +12,6 @@ def register() -> None:
     register_environment("HareClassification-v0", "hare_gym.envs.classification:HareClassification")
     register_environment("HareReplay-v0", "hare_gym.envs.replay:HareReplay")
     register_environment("HareSkills-v0", "hare_gym.envs.skills:HareSkills", "hare_gym.envs.skills:HareSkillsVector")
+    register_environment("HareRecipe-v0", "hare_gym.envs.recipe:HareRecipe", "hare_gym.envs.recipe:HareRecipeVector")
+    study_plan = ("hare_gym.envs.study_plan:HareStudyPlan", "hare_gym.envs.study_plan:HareStudyPlanVector")
+    register_environment("HareStudyPlan-v0", *study_plan)
