@@ -43,7 +43,7 @@ def session_image(task: TaskSpec, history: History, last: dict[str, Any]) -> NDA
     left.set(title="cumulative regret", xlabel="round")
     right.plot(rounds, np.cumsum(rewards) / rounds, color="#b3541e")
     right.set(title="mean reward", xlabel="round", ylim=(0, 1))
-    figure.suptitle(session_text(task, history, last).splitlines()[0], fontsize=8)
+    figure.suptitle(session_text(task, history, last).splitlines()[0], fontsize=8, parse_math=False)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     return pixels[..., :3].copy()
