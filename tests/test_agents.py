@@ -40,8 +40,8 @@ def modes_of(id):
 def test_it_keeps_the_contract(agent, name):
     # numbers, texts, and a pool that changes: what one of them finds, the others would find again
     offered = ["HareBilinear-v0", "SmallText-v0", "SmallSlate-v0"]
-    if agent.modes == {"write"}:  # it may need texts that can be measured
-        offered.append("HareSkills-v0")
+    if agent.modes == {"write"}:  # it may need texts that can be measured, or a user's own
+        offered += ["HareSkills-v0", "HareLaMP4-v0"]
     playable = [id for id in offered if agent.modes & set(modes_of(id))]
     assert playable, "no environment here has a mode that it plays"
     check_agent(agent, playable)

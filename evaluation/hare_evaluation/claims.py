@@ -31,7 +31,7 @@ from hare_gym.errors import ConfigError, unknown_name
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hare_evaluation.figure_entries import AnyFigure
+    from hare_evaluation.figure_entries import AnyFigure, RewardTable
 
 Role = Literal["baseline", "agent", "ablation", "oracle"]
 
@@ -47,6 +47,7 @@ class Study:
     Attributes:
         claims: What they will show.
         figures: What to draw beside the environments' own figures.
+        tables: What to put together of several environments.
         roles: Each agent's role, by label.
         modes: The action modes that each agent plays, by label.
         players: The labels of the agents that are to play an environment, if they play its action mode.
@@ -57,6 +58,7 @@ class Study:
     roles: Mapping[str, Role] = field(default_factory=dict)
     modes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     players: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tables: tuple[RewardTable, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class View:
 
 
 class _Claim(BaseModel):
-    """What every claim has. It holds only if it holds in each of its environments."""
+    """What every claim has. It holds only if it holds in each of its environments, unless its kind says otherwise."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -223,6 +225,13 @@ class _Claim(BaseModel):
             NotRunError: Something is missing there.
         """
         raise NotImplementedError
+
+    def verdict(self, findings: Sequence[Finding]) -> str:
+        """What the findings of all environments come to."""
+        verdicts = {finding.verdict for finding in findings}
+        if NOT_SUPPORTED in verdicts:
+            return NOT_SUPPORTED
+        return SUPPORTED if verdicts == {SUPPORTED} else UNDECIDED
 
 
 class RatioClaim(_Claim):
@@ -389,6 +398,55 @@ class RewardMarginClaim(_Claim):
         return float((own - best) / (self.last * T))
 
 
+class LeadClaim(_Claim):
+    """Once it has met its users some times, the agent earns more than another on so many environments, on none less.
+
+    More (less) is an interval of the paired difference that lies above (below) 0 as a whole.
+
+    Attributes:
+        other: The label of the other agent.
+        after: Rounds per user, on average, that do not count yet.
+        wins: On how many of the environments it must earn more.
+    """
+
+    kind: Literal["lead"]
+    other: str
+    after: float = Field(ge=0)
+    wins: int = Field(ge=0)
+
+    def labels(self) -> list[str]:
+        """Both agents."""
+        return [self.agent, self.other]
+
+    def check(self, environment: str, knobs: Mapping[str, Any]) -> None:
+        """There must be as many environments as are to be won."""
+        if self.wins > len(self.environments):
+            raise ConfigError(
+                f"The claim {self.id!r} wants to win {self.wins} environments, but names {len(self.environments)}."
+            )
+
+    def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
+        """The difference on the seeds that both played."""
+        view.need(environment, self.agent, self.other)
+        own, other = (view.results.finished(environment, agent) for agent in self.labels())
+        seeds = [seed for seed in own if seed in other]
+        if not seeds:
+            raise NotRunError(f"{self.agent} and {self.other} finished no seed in common on {environment}")
+        gains = [reward_after(own[seed], self.after) - reward_after(other[seed], self.after) for seed in seeds]
+        measure = f"expected reward a round − {self.other}'s, after {self.after:g} rounds per user"
+        found = statistics.mean_interval([np.array(gains)])
+        target = Target(0.0, False, strict=True)
+        return [view.finding(environment, measure, target, found, len(seeds), self.labels())], []
+
+    def verdict(self, findings: Sequence[Finding]) -> str:
+        """Counts the environments."""
+        verdicts = [finding.verdict for finding in findings]
+        lost = verdicts.count(NOT_SUPPORTED)
+        if lost:
+            return NOT_SUPPORTED
+        return SUPPORTED if verdicts.count(SUPPORTED) >= self.wins else UNDECIDED
+
+
 class RankClaim(_Claim):
     """The agent is among the best ``best`` of the zoo: all baselines and agents, without ablations and oracles."""
 
@@ -525,13 +583,23 @@ class GenerationClaim(_Claim):
         return [view.finding(environment, name, target, found, int((~np.isnan(values)).sum()), self.labels())], []
 
 
-AnyClaim = RatioClaim | GapGrowsClaim | SlopeClaim | RewardMarginClaim | RankClaim | RecoveryClaim | GenerationClaim
+AnyClaim = (
+    RatioClaim
+    | GapGrowsClaim
+    | SlopeClaim
+    | RewardMarginClaim
+    | LeadClaim
+    | RankClaim
+    | RecoveryClaim
+    | GenerationClaim
+)
 
 CLAIMS: dict[str, type[_Claim]] = {
     "ratio": RatioClaim,
     "gap_grows": GapGrowsClaim,
     "slope": SlopeClaim,
     "reward_margin": RewardMarginClaim,
+    "lead": LeadClaim,
     "rank": RankClaim,
     "recovery": RecoveryClaim,
     "generation": GenerationClaim,
@@ -556,14 +624,11 @@ def _judge(claim: AnyClaim, view: View) -> Judgement:
             continue
         findings += found
         comparisons += beside
-    verdicts = {finding.verdict for finding in findings}
     reasons = [finding.reason for finding in findings if finding.reason]
     if missing:
         verdict, reasons = NOT_RUN, [*missing, *reasons]
-    elif NOT_SUPPORTED in verdicts:
-        verdict = NOT_SUPPORTED
     else:
-        verdict = SUPPORTED if verdicts == {SUPPORTED} else UNDECIDED
+        verdict = claim.verdict(findings)
     return Judgement(claim, verdict, "; ".join(dict.fromkeys(reasons)), tuple(findings), tuple(comparisons))
 
 
@@ -661,6 +726,20 @@ def recovery(record: Record, regain: float = 0.9, window: float = 0.02) -> tuple
     rounds = np.arange(change + window * T, end + 1e-9 * T, T / 100)
     back = rounds[level(rounds - window * T, rounds) >= regain * before]
     return (float(back[0] - change) / users if back.size else math.inf), (end - change) / users
+
+
+def reward_after(record: Record, visits: float) -> float:
+    """The mean expected reward a round from the round on that is ``visits`` times the number of users.
+
+    Raises:
+        NotRunError: The session ended before.
+    """
+    T = record["rounds"][-1]
+    start = visits * record["task"]["num_users"]
+    if start >= T:
+        raise NotRunError(f"after {visits:g} rounds per user no round of {T} is left")
+    before, end = curve_at(record, "expected_reward", [start, T])
+    return float((end - before) / (T - start))
 
 
 def claims_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:

@@ -87,10 +87,10 @@ def run_command(
     from hare_evaluation.store import Store
 
     chosen = _chosen_suite(suite, env, agent, seeds)
-    knobs = _assignments("--env-arg", env_arg)
+    knobs = assignments("--env-arg", env_arg)
     knobs |= {} if horizon is None else {"horizon": horizon}
     knobs |= {} if mode is None else {"action_mode": mode}
-    chosen = chosen.overridden(knobs, _assignments("--agent-arg", agent_arg), seeds)
+    chosen = chosen.overridden(knobs, assignments("--agent-arg", agent_arg), seeds)
     plan = chosen.plan(lanes)
     for note in plan.notes:
         typer.echo(note, err=True)
@@ -233,7 +233,7 @@ def check_env_command(id: str, env_arg: EnvironmentArgs = None) -> None:
     from hare_evaluation.environments import make
     from hare_gym.checks import check_task
 
-    check_task(make(id, _assignments("--env-arg", env_arg)))
+    check_task(make(id, assignments("--env-arg", env_arg)))
     typer.echo(f"{id} keeps the contract.")
 
 
@@ -243,7 +243,7 @@ def check_agent_command(name: str, agent_arg: AgentArgs = None) -> None:
     from hare_gym.checks import check_agent
     from hare_gym.registry import make_agent
 
-    check_agent(make_agent(name, **_assignments("--agent-arg", agent_arg)))
+    check_agent(make_agent(name, **assignments("--agent-arg", agent_arg)))
     typer.echo(f"{name} keeps the contract.")
 
 
@@ -317,7 +317,7 @@ def _chosen_suite(suite: str | None, env: str | None, agent: str | None, seeds: 
     )
 
 
-def _assignments(option: str, values: list[str] | None) -> dict[str, Any]:
+def assignments(option: str, values: list[str] | None) -> dict[str, Any]:
     """``["alpha=2", "tables=[a, b]"]`` as a dict, the values read as YAML."""
     import yaml
 
@@ -393,14 +393,17 @@ def _measure_texts(records: list[Record], labels: Labels, study: Study, jobs: in
 def _show(records: list[Record], labels: Labels, out: Path | None, title: str, study: Study | None) -> None:
     from rich.console import Console
 
-    from hare_evaluation.claims import judge_all
+    from hare_evaluation.claims import View, judge_all
     from hare_evaluation.results import Results
-    from hare_evaluation.tables import claims_table, summary_table
+    from hare_evaluation.tables import claims_table, reward_table, summary_table
 
     console = Console()
     console.print(summary_table(records, labels))
     if study and study.claims:
         console.print(claims_table(judge_all(study, Results.from_records(records, labels))))
+    if study and study.tables:
+        view = View(study, Results.from_records(records, labels))
+        console.print(*(reward_table(entry, view) for entry in study.tables))
     if out is not None:
         from hare_evaluation.report import write_report
 

@@ -18,12 +18,13 @@ from hare_evaluation.figure_entries import (
     GenerationFigure,
     LearningFigure,
     RegretFigure,
+    RewardFigure,
     SweepFigure,
     TrajectoryFigure,
     UserRecoveryFigure,
 )
 from hare_evaluation.metrics import kept
-from hare_evaluation.results import Array, Record
+from hare_evaluation.results import Array, Record, curve_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,6 +156,18 @@ def _(entry: LearningFigure, view: View) -> Drawing:
 
 
 @drawing.register
+def _(entry: RewardFigure, view: View) -> Drawing:
+    from hare_evaluation import figures
+
+    frame = reward_frame(entry, view)
+    caption = (
+        "Expected reward a round by how many rounds there were per user so far (up to 1, 2, 4, 8, ... together): "
+        f"mean over the {frame['seeds'].max()} seeds, with 95% intervals."
+    )
+    return Drawing(frame, caption, lambda: figures.reward_panels(frame))
+
+
+@drawing.register
 def _(entry: UserRecoveryFigure, view: View) -> Drawing:
     from hare_evaluation import figures
 
@@ -221,6 +234,36 @@ def learning_frame(entry: LearningFigure, view: View) -> pd.DataFrame:
             mean = statistics.mean_interval([np.array([curve[first - 1 : last].mean() for curve in found])])
             row = {"agent": agent, "first": first, "last": last, "mean": mean.value}
             rows.append(row | {"low": mean.low, "high": mean.high, "seeds": len(found)})
+    return pd.DataFrame(rows)
+
+
+def reward_frame(entry: RewardFigure, view: View) -> pd.DataFrame:
+    """One row an environment, agent and span of rounds per user: first, last (both per user), mean, low, high, seeds.
+
+    Raises:
+        NotRunError: An environment was not run, or no agent finished a run.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for environment in entry.environments:
+        view.need(environment)
+        for agent in entry.agents:
+            records = [*view.results.finished(environment, agent).values()]
+            if not records:
+                continue
+            users, T = records[0]["task"]["num_users"], records[0]["rounds"][-1]
+            edges = [0.0]
+            while edges[-1] < T / users:
+                edges.append(min(2.0 * edges[-1] or 1.0, T / users))
+            sums = np.stack([curve_at(record, "expected_reward", np.array(edges) * users) for record in records])
+            means = np.diff(sums, axis=1) / (np.diff(edges) * users)
+            for k, values in enumerate(means.T):
+                found = statistics.mean_interval([values])
+                row = {"environment": environment, "agent": agent, "first": edges[k], "last": edges[k + 1]}
+                rows.append(row | {"mean": found.value, "low": found.low, "high": found.high, "seeds": len(values)})
+    if not rows:
+        raise NotRunError(f"none of {', '.join(entry.agents)} finished a run there")
     return pd.DataFrame(rows)
 
 

@@ -1,4 +1,4 @@
-"""What a suite can ask to be drawn beside the environments' own figures. `hare_evaluation.figures` draws it."""
+"""What a suite can ask to be drawn, and put together in tables, beside what every environment has of its own."""
 
 from __future__ import annotations
 
@@ -118,6 +118,20 @@ class LearningFigure(_FigureEntry):
         return self.agents
 
 
+class RewardFigure(_FigureEntry):
+    """What agents earn a round against how many rounds there were per user, a panel an environment.
+
+    It needs the records' curves only, where `LearningFigure` plays sessions of writing again.
+    """
+
+    kind: Literal["reward"]
+    agents: list[str] = Field(min_length=1, max_length=8)
+
+    def labels(self) -> list[str]:
+        """The agents' labels that it names."""
+        return self.agents
+
+
 class UserRecoveryFigure(_FigureEntry):
     """How much of the hidden users a linear reader finds in an agent's user states, against their visits."""
 
@@ -138,6 +152,7 @@ AnyFigure = (
     | AttentionFigure
     | GenerationFigure
     | LearningFigure
+    | RewardFigure
     | UserRecoveryFigure
 )
 
@@ -149,5 +164,27 @@ FIGURES: dict[str, type[_FigureEntry]] = {
     "attention": AttentionFigure,
     "generation": GenerationFigure,
     "learning": LearningFigure,
+    "reward": RewardFigure,
     "user_recovery": UserRecoveryFigure,
 }
+
+
+class RewardTable(_FigureEntry):
+    """One table of several environments: a row an environment, a column an agent, cells of mean reward a round.
+
+    Attributes:
+        agents: The columns, by label.
+        after: Rounds per user, on average, that do not count yet.
+        published: What others have published for an environment, by label, in words; shown in a last column, and
+            compared with nothing.
+        note: What the published figures are, where they are from and in what they differ.
+    """
+
+    agents: list[str] = Field(min_length=1)
+    after: float = Field(default=0.0, ge=0)
+    published: dict[str, str] = {}
+    note: str = ""
+
+    def labels(self) -> list[str]:
+        """The agents' labels that it names."""
+        return self.agents

@@ -245,6 +245,30 @@ def learning_curves(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def reward_panels(frame: pd.DataFrame) -> Figure:
+    """Reward a round against rounds per user, a panel an environment, a line an agent, with 95% intervals.
+
+    Args:
+        frame: From :func:`hare_evaluation.drawings.reward_frame`.
+    """
+    environments, agents = (list(dict.fromkeys(frame[name])) for name in ("environment", "agent"))
+    with matplotlib.rc_context(STYLE):
+        figure, panels = _panels(len(environments), 2.3)
+        for axes, environment in zip(panels, environments, strict=True):
+            for i, agent in enumerate(agents):
+                part = frame[(frame["environment"] == environment) & (frame["agent"] == agent)]
+                # the first span begins at 0, which a logarithmic axis does not have
+                x = np.sqrt(np.maximum(part["first"], part["last"] / 4) * part["last"])
+                colour, style = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
+                axes.plot(x, part["mean"], color=colour, linestyle=style, linewidth=1.4, label=_plain(agent))
+                axes.fill_between(x, part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
+            axes.set(title=_plain(environment), xlabel="rounds per user", ylabel="reward a round")
+            _visits_axis(axes, frame["last"].max())
+        lines, names = panels[0].get_legend_handles_labels()
+        figure.legend(lines, names, loc="outside lower center", ncols=min(4, len(names)))
+    return figure
+
+
 def recovery_curves(frame: pd.DataFrame) -> Figure:
     """R² of hidden attributes against a user's visits, with 95% intervals.
 

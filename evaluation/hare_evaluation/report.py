@@ -17,11 +17,11 @@ from hare_evaluation.results import Labels, Record, Results
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from hare_evaluation.figure_entries import AnyFigure
+    from hare_evaluation.figure_entries import AnyFigure, RewardTable
 
 
 # Names of the page's own files and sections.
-_TAKEN = {"overall", "index", "runs", "curves", "claims", "figures", "failures", "statistics", "reproduce"}
+_TAKEN = {"overall", "index", "runs", "curves", "claims", "figures", "tables", "failures", "statistics", "reproduce"}
 
 
 # Figures from which on worker processes draw them: below, starting the workers takes longer than drawing.
@@ -85,6 +85,18 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Tabled:
+    """A table that the suite asks for; without a body, ``missing`` says why."""
+
+    title: str
+    anchor: str
+    heads: list[str]
+    body: list[list[str]]
+    note: str
+    missing: str
+
+
+@dataclass(frozen=True)
 class Drawn:
     """A figure that the suite asks for; without a picture, ``missing`` says why."""
 
@@ -129,6 +141,7 @@ def write_report(
     judgements = judge_all(study, results)
     _write_claims(judgements, out)
     drawn = [_drawn(entry, View(study, results), album) for entry in study.figures]
+    tabled = [_tabled(entry, View(study, results), out) for entry in study.tables]
     album.draw()
     page = _template().render(
         title=title,
@@ -140,6 +153,7 @@ def write_report(
         claim_rows=tables.claim_rows(judgements),
         comparisons=[(j.claim.text, rows) for j in judgements if (rows := tables.comparison_rows(j))],
         drawn=drawn,
+        tabled=tabled,
         everything=[*([overall] if overall else []), *sections],
         seeds=_seed_facts(results),
         versions=results.versions(),
@@ -160,6 +174,17 @@ def _write_claims(judgements: list[Judgement], out: Path) -> None:
         claims_frame(judgements).to_csv(out / "claims.csv", index=False)
         text = json.dumps(claims_json(judgements), ensure_ascii=False, indent=1, allow_nan=False)
         (out / "claims.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _tabled(entry: RewardTable, view: View, out: Path) -> Tabled:
+    anchor = f"table-{entry.id}"
+    try:
+        frame = tables.reward_frame(entry, view)
+    except NotRunError as error:
+        return Tabled(entry.title, anchor, [], [], entry.note, str(error))
+    frame.to_csv(out / f"{anchor}.csv", index=False)
+    heads, body = tables.reward_cells(entry, frame)
+    return Tabled(entry.title, anchor, heads, body, entry.note, "")
 
 
 def _drawn(entry: AnyFigure, view: View, album: Album) -> Drawn:
@@ -281,7 +306,7 @@ def _file_names(environments: list[str]) -> dict[str, str]:
     for environment in environments:
         name = re.sub(r"[^A-Za-z0-9.]+", "-", environment).strip("-.")[:60] or "environment"
         taken = {other.casefold() for other in names.values()} | _TAKEN
-        name = f"environment-{name}" if name.casefold().startswith("figure-") else name
+        name = f"environment-{name}" if name.casefold().startswith(("figure-", "table-")) else name
         number, unique = 2, name
         while unique.casefold() in taken:
             unique, number = f"{name}-{number}", number + 1

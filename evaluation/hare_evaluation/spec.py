@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import hare_gym
 from hare_evaluation.claims import CLAIMS, AnyClaim, Role, Study
 from hare_evaluation.environments import make, registered
-from hare_evaluation.figure_entries import FIGURES, AnyFigure
+from hare_evaluation.figure_entries import FIGURES, AnyFigure, RewardTable
 from hare_evaluation.results import Labels
 from hare_evaluation.store import canonical_json
 from hare_gym.errors import ConfigError, HareError, unknown_name
@@ -353,6 +353,7 @@ class Suite(_Entry):
     agents: list[AgentEntry] = Field(min_length=1)
     claims: list[Annotated[AnyClaim, Field(discriminator="kind")]] = []
     figures: list[Annotated[AnyFigure, Field(discriminator="kind")]] = []
+    tables: list[RewardTable] = []
 
     def specs(self, lanes: int = 1) -> Iterator[tuple[EnvironmentEntry, AgentEntry, list[RunSpec]]]:
         """Every pair with its runs, one for each seed; nothing is made or looked up."""
@@ -411,6 +412,7 @@ class Suite(_Entry):
             {entry.label: entry.role for entry in self.agents},
             {entry.label: frozenset(agent_class(entry.name).modes) for entry in self.agents},
             players,
+            tuple(self.tables),
         )
 
     def plan(self, lanes: int = 1) -> Plan:
@@ -464,13 +466,19 @@ class Suite(_Entry):
         agents = [entry.label for entry in self.agents]
         _refuse_repeats("claims", [claim.id for claim in self.claims])
         _refuse_repeats("figures", [figure.id for figure in self.figures])
-        for kind, entry in [*(("claim", c) for c in self.claims), *(("figure", f) for f in self.figures)]:
+        _refuse_repeats("tables", [table.id for table in self.tables])
+        parts = (("claim", self.claims), ("figure", self.figures), ("table", self.tables))
+        for kind, entry in [(kind, entry) for kind, entries in parts for entry in entries]:
             for label in entry.environments:
                 if label not in environments:
                     raise unknown_name(f"environment of the {kind} {entry.id!r}", label, environments)
             for label in entry.labels():
                 if label not in agents:
                     raise unknown_name(f"agent of the {kind} {entry.id!r}", label, agents)
+        for table in self.tables:
+            for label in table.published:
+                if label not in table.environments:
+                    raise unknown_name(f"published environment of the table {table.id!r}", label, table.environments)
         for claim in self.claims:
             for label in claim.environments:
                 claim.check(label, environments[label].knobs)
@@ -586,6 +594,7 @@ def _explained(invalid: ValidationError, source: str) -> HareError:
             "seeds": Seeds,
             "environments": EnvironmentEntry,
             "agents": AgentEntry,
+            "tables": RewardTable,
         }
         known = kinds[parents[0]][parents[2]] if parents and parents[0] in kinds else None
         model = known or (nested[parents[0]] if parents else Suite)

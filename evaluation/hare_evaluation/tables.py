@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hare_evaluation import statistics
-from hare_evaluation.claims import Comparison, Finding, Judgement
+from hare_evaluation.claims import Comparison, Finding, Judgement, NotRunError, View, reward_after
+from hare_evaluation.figure_entries import RewardTable
 from hare_evaluation.results import Labels, Record, Results
 from hare_evaluation.statistics import Interval
 from hare_gym.errors import unknown_name
@@ -292,6 +293,70 @@ def claims_table(judgements: Sequence[Judgement]) -> RenderableType:
         if judged.reason:
             parts.append(Text(f"  {judged.reason}", style="dim"))
     return Group(*parts, Text())
+
+
+PUBLISHED = "published, other setting"
+
+
+def reward_frame(entry: RewardTable, view: View) -> pd.DataFrame:
+    """The table that a suite asks for, one row an environment and agent: mean reward a round, low, high, seeds.
+
+    Raises:
+        NotRunError: None of the runs that it shows was finished.
+    """
+    import pandas as pd
+
+    rows = []
+    for environment in entry.environments:
+        for agent in entry.agents:
+            records = view.results.finished(environment, agent).values()
+            if records:
+                found = statistics.mean_interval([np.array([reward_after(one, entry.after) for one in records])])
+                row = {"environment": environment, "agent": agent, "mean": found.value}
+                rows.append(row | {"low": found.low, "high": found.high, "seeds": len(records)})
+    if not rows:
+        raise NotRunError(f"none of {', '.join(entry.agents)} finished a run on {', '.join(entry.environments)}")
+    return pd.DataFrame(rows)
+
+
+def reward_cells(entry: RewardTable, frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of `reward_frame`: a row an environment, a column an agent, last what was published."""
+    found = {
+        (row["environment"], row["agent"]): interval(
+            {"mean": row["mean"], "mean_low": row["low"], "mean_high": row["high"]}, "mean", 3
+        )
+        for _, row in frame.iterrows()
+    }
+    body = [
+        [environment, *(found.get((environment, agent), "—") for agent in entry.agents)]
+        + ([entry.published.get(environment, "—")] if entry.published else [])
+        for environment in entry.environments
+    ]
+    return ["environment", *entry.agents, *([PUBLISHED] if entry.published else [])], body
+
+
+def reward_table(entry: RewardTable, view: View) -> RenderableType:
+    """The same for a terminal: a row an agent, without the intervals, which the report has."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    try:
+        frame = reward_frame(entry, view)
+    except NotRunError as error:
+        return Text(f"{entry.title}: {error}.", style="yellow")
+    table = Table(
+        title=Text(entry.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    means = frame.set_index(["environment", "agent"])["mean"]
+    for i, head in enumerate(("agent", *entry.environments)):
+        table.add_column(Text(head), justify="right" if i else "left", overflow="fold", no_wrap=not i)
+    for agent in entry.agents:
+        cells = (f"{means[key]:.3f}" if (key := (name, agent)) in means else "—" for name in entry.environments)
+        table.add_row(Text(agent), *map(Text, cells))
+    told = "".join(f"{PUBLISHED}: {name}: {text}\n" for name, text in entry.published.items())
+    return Group(table, Text(f"{told}{entry.note}\n", style="dim"))
 
 
 def _found(each: Finding | Comparison) -> tuple[str, str]:
