@@ -68,36 +68,44 @@ def information_of(truth: np.ndarray, found: np.ndarray) -> float:
     return float(mutual_info_score(truth, found)) - (cells[0] - cells[1] - cells[2] + 1) / (2 * len(truth))
 
 
-def quality(source: str, skeletons: list[str], count: int, guidance: float | None) -> None:
+def quality(source: str, skeletons: list[str], count: int, guidance: float | None, candidates: int) -> None:
+    """Of several candidates the one is kept that reads nearest to the z asked for, also where z was not shown."""
     skills, Z = load_corpus().skills, contents()
     picked = np.random.default_rng(1).permutation(np.arange(count) * len(skills) // count)
+    asked = np.repeat(Z[picked], candidates, axis=0)
     truth = np.array([DOMAINS.index(skills[i].metadata["domain"]) for i in picked])
     taught = ~held_out(len(skills))[picked]
-    entropy = float(mutual_info_score(truth, truth))
     measurer, pool = Measurer(), [skill.text for skill in skills]
     for skeleton in skeletons:
         decoder = load_decoder(source, skeleton=skeleton, **({} if guidance is None else {"guidance": guidance}))
         rng = np.random.default_rng(2)
-        for kind, z in (("right z", Z[picked]), ("no z", None)):
-            texts = [
+        for kind, z in (("right z", asked), ("no z", None)):
+            drawn = [
                 text
-                for at in range(0, count, BATCH)
+                for at in range(0, len(asked), BATCH)
                 for text in decoder.decode_batch(
-                    None if z is None else z[at : at + BATCH], None, rng, len(truth[at : at + BATCH])
+                    None if z is None else z[at : at + BATCH], None, rng, len(asked[at : at + BATCH])
                 )
             ]
-            found = measures(np.stack([measurer.text(text).phi for text in texts])).domain.argmax(-1)
-            gain = information_of(truth, found)
-            near = nearest(texts[:50], pool)
-            print(
-                f"{skeleton}, {kind}: valid {np.mean([valid(text) for text in texts]):.3f}, right domain "
-                f"{np.mean(found == truth):.3f} (of taught skills {np.mean((found == truth)[taught]):.3f}, chance "
-                f"{np.bincount(truth).max() / count:.3f}), information on the "
-                f"domain {gain:.2f} of {entropy:.2f} nats ({gain / entropy:.2f}), exact copies "
-                f"{len({text.strip() for text in texts} & {text.strip() for text in pool})}, distinct texts "
-                f"{len(set(texts))}, ROUGE-L to the nearest item (50) mean {near.mean():.2f} max {near.max():.2f}",
-                flush=True,
-            )
+            phi = np.stack([measurer.text(text).phi for text in drawn])
+            distances = np.linalg.norm(phi - asked, axis=1).reshape(count, candidates)
+            for n in sorted({1, candidates} | {n for n in (2, 4, 8, 16) if n < candidates}):
+                kept = np.arange(count) * candidates + distances[:, :n].argmin(axis=1)
+                found = measures(phi[kept]).domain.argmax(-1)
+                report = judged([drawn[i] for i in kept], found, truth, taught, pool)
+                print(f"{skeleton}, {kind}, best of {n}: {report}", flush=True)
+
+
+def judged(texts: list[str], found: np.ndarray, truth: np.ndarray, taught: np.ndarray, pool: list[str]) -> str:
+    right, entropy, near = found == truth, float(mutual_info_score(truth, truth)), nearest(texts[:50], pool)
+    gain = information_of(truth, found)
+    return (
+        f"valid {np.mean([valid(text) for text in texts]):.3f}, right domain {right.mean():.3f} (of taught skills "
+        f"{right[taught].mean():.3f}, chance {np.bincount(truth).max() / len(truth):.3f}), information on the domain "
+        f"{gain:.2f} of {entropy:.2f} nats ({gain / entropy:.2f}), exact copies "
+        f"{len({text.strip() for text in texts} & {text.strip() for text in pool})}, distinct texts "
+        f"{len(set(texts))}, ROUGE-L to the nearest item (50) mean {near.mean():.2f} max {near.max():.2f}"
+    )
 
 
 def information() -> None:
@@ -180,6 +188,7 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=200, help="quality: texts")
     parser.add_argument("--skeletons", nargs="+", default=["short", "frontmatter", "none"], help="quality")
     parser.add_argument("--guidance", type=float, help="quality: the decoder's own by default")
+    parser.add_argument("--candidates", type=int, default=1, help="quality: texts to choose from; also 1, 2, 4, ...")
     parser.add_argument("--scope", default="all", choices=("all", "prefix"), help="online")
     parser.add_argument("--updates", type=int, default=100, help="online")
     parser.add_argument("--batch", type=int, default=BATCH, help="online: texts an update")
@@ -189,7 +198,7 @@ if __name__ == "__main__":
     if given.what == "speed":
         speed(given.decoder, given.repeats)
     elif given.what == "quality":
-        quality(given.decoder, given.skeletons, given.count, given.guidance)
+        quality(given.decoder, given.skeletons, given.count, given.guidance, given.candidates)
     elif given.what == "information":
         information()
     else:

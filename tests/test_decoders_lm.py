@@ -14,9 +14,11 @@ import torch
 from typer.testing import CliRunner
 
 from hare_agents.decoders import make_decoder, models, skeleton, tiny
+from hare_agents.decoders.anchors import anchor
 from hare_agents.decoders.language_model import ConditionedDecoder, LanguageModelConfig, plain_text
 from hare_agents.decoders.models import resolve
 from hare_agents.decoders.online import OnlineLearner, distinct
+from hare_agents.decoders.reading import closest, read_contents
 from hare_agents.decoders.tiny import contents, held_out, pairs_of, short_skill
 from hare_agents.decoders.trained import load_decoder
 from hare_agents.decoders.training import Pair
@@ -153,6 +155,26 @@ def test_guidance_moves_texts_towards_their_vectors(Z):
         LanguageModelConfig(guidance=2.0, z_dropout=0.0)
 
 
+def test_of_candidates_the_one_that_reads_nearest_is_kept(Z):
+    decoder, z = load_decoder("tiny", candidates=3), Z[[100]]
+    drawn = decoder._drawn(np.repeat(z, 3, axis=0), None, np.random.default_rng(0), None)
+    kept = decoder.decode_batch(z, None, np.random.default_rng(0))
+    assert kept == [drawn[np.linalg.norm(read_contents(drawn) - z, axis=1).argmin()]]
+    assert len(decoder.decode_batch(None, None, np.random.default_rng(0), count=2)) == 2
+
+
+def test_candidates_are_read_by_any_function_of_texts_and_by_no_other(Z):
+    def length(texts):
+        return np.array([[len(text)] for text in texts], dtype=float)
+
+    wanted = np.array([[3.0], [1.0], [np.nan]])
+    assert closest(["a", "aaa", "aaaaa", "a", "first", "a"], wanted, length) == ["aaa", "a", "first"]
+    decoder = load_decoder("tiny", candidates=2, max_tokens=32)
+    decoder.reader = length
+    with pytest.raises(ConfigError, match=r"shape \(2, 1\) for 2 candidates, .* length 17: set decoder.reader to"):
+        decoder.decode_batch(Z[:1], None, np.random.default_rng(0))
+
+
 def test_nothing_is_known_of_a_user_whose_state_is_zero_and_its_length_drowns_nothing(decoder, skills, Z):
     texts = [short_skill(skill, np.random.default_rng(2)) for skill in skills[:4]]
     unknown = decoder.perplexity(texts, Z[:4]).nats
@@ -242,6 +264,59 @@ def test_a_lora_is_kept_without_its_model(decoder, skills, Z, tmp_path):
     assert not (tmp_path / "lora" / "model.safetensors").exists()
     again = ConditionedDecoder.load(tmp_path / "lora")
     np.testing.assert_allclose(again.perplexity(texts, Z[:8]).nats, lora.perplexity(texts, Z[:8]).nats, rtol=1e-5)
+
+
+def test_an_anchored_prefix_begins_at_the_words_of_its_content(decoder, skills, Z):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = LlamaConfig(
+        vocab_size=len(decoder.tokenizer),
+        hidden_size=512,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        max_position_embeddings=400,
+    )
+    texts = [short_skill(skill, np.random.default_rng(0)) for skill in skills]
+    domains = np.array([skill.metadata["domain"] for skill in skills])
+    names = np.unique(domains)
+
+    def untrained(hidden):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = LlamaForCausalLM(shape)  # in 512 dimensions the vectors of its words are all but orthogonal
+        return ConditionedDecoder(model, decoder.tokenizer, 17, LanguageModelConfig(max_tokens=256, hidden=hidden))
+
+    def understood(made):
+        """Share of the contents that move the prefix towards the words of their own domain more than of others."""
+        made.standardise(Z)
+        with torch.no_grad():
+            moved = made._virtual(Z, None, None).mean(1).numpy()
+        words = np.array([np.bincount(row, minlength=len(decoder.tokenizer)) > 0 for row in made.rows_of(texts)])
+        spoken = np.stack([words[domains == name].mean(0) - words.mean(0) for name in names])
+        scores = (moved - moved.mean(0)) @ (spoken @ made._embed.weight.detach().numpy()).T
+        return np.mean(names[scores.argmax(1)] == domains)
+
+    made = untrained(hidden=64)
+    assert understood(made) < 0.4
+    anchor(made, texts, Z)
+    assert understood(made) > 0.8
+    with pytest.raises(ConfigError, match="begins at words needs hidden of at least 34, not 33"):
+        anchor(untrained(hidden=33), texts, Z)
+
+
+def test_openings_teach_no_end(skills, Z):
+    texts = [short_skill(skill, np.random.default_rng(0)) for skill in skills[:8]]
+    (short, pairs), (whole, _) = (small(skills[:8], Z[:8]) for _ in range(2))
+    short.train(pairs, epochs=12, batch_size=8, lr=1e-2, opening=24)
+    whole.train(pairs, epochs=12, batch_size=8, lr=1e-2)
+    ends = []
+    for made in (short, whole):
+        rows = made.rows_of(texts)
+        with torch.no_grad():
+            logp, _ = made.log_probabilities(rows, Z[:8], None)
+        ends.append(np.mean([float(logp[i, len(row) - 1]) for i, row in enumerate(rows)]))
+    assert ends[0] < ends[1] - 1.0
 
 
 def test_any_causal_language_model_of_a_folder_can_be_conditioned(decoder, tmp_path, Z):

@@ -58,11 +58,12 @@ def train_tiny_command(
 def train_command(
     out: Annotated[Path | None, typer.Option(help="Gets the checkpoint; a folder in the cache by default.")] = None,
     base: Annotated[str, typer.Option(help="smollm2, a folder, or a hub's id.")] = "smollm2",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the built-in corpus.")] = 3,
-    batch_size: Annotated[int, typer.Option(min=1)] = 4,
+    openings: Annotated[int, typer.Option(min=0, help="Passes over the first 96 tokens of the corpus, first.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over whole texts, then.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Of whole texts; of openings twice as many.")] = 4,
     lora_rank: Annotated[int, typer.Option(min=0, help="0 trains the whole model.")] = 8,
-    lr: Annotated[float, typer.Option(help="Of the model or its LoRA.")] = 5e-4,
-    prefix_lr: Annotated[float, typer.Option(help="Of the soft prefix.")] = 2e-3,
+    lr: Annotated[float, typer.Option(help="Of the model or its LoRA; for openings twice as much.")] = 5e-4,
+    prefix_lr: Annotated[float, typer.Option(help="Of the soft prefix; likewise.")] = 2.5e-3,
     max_tokens: Annotated[int, typer.Option(min=64, help="Longest text.")] = 512,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -70,6 +71,7 @@ def train_command(
     """Train a soft prefix and a LoRA for any language model on the built-in corpus."""
     import numpy as np
 
+    from hare_agents.decoders.anchors import anchor
     from hare_agents.decoders.language_model import ConditionedDecoder
     from hare_agents.decoders.models import decoder_folder
     from hare_agents.decoders.tiny import contents, held_out, pairs_of
@@ -83,7 +85,12 @@ def train_command(
     decoder = ConditionedDecoder.from_model(
         base, Z.shape[1], device=device, lora_rank=lora_rank, max_tokens=max_tokens, skeleton="short"
     )
-    decoder.train(pairs, _progress, epochs=epochs, batch_size=batch_size, lr=lr, prefix_lr=prefix_lr, seed=seed)
+    anchor(decoder, [pair.text for pair in pairs], np.stack([pair.z for pair in pairs]))
+    knobs = {"batch_size": batch_size, "lr": lr, "prefix_lr": prefix_lr}
+    if openings:
+        doubled = {name: 2 * value for name, value in knobs.items()}
+        decoder.train(pairs, _progress, epochs=openings, opening=96, seed=seed, **doubled)
+    decoder.train(pairs, _progress, epochs=epochs, seed=seed, **knobs)
     folder = out or decoder_folder(decoder.base if decoder.base == "smollm2" else decoder.name)
     decoder.save(folder)
     typer.echo(f"{folder}: load it by load_decoder({str(folder)!r}).")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hare_agents.decoders.models import CONFIG_FILE, load_model, quiet, resolve
+from hare_agents.decoders.reading import Reader, closest, read_contents
 from hare_agents.decoders.skeleton import OPENING, SKELETONS, Skeleton, Vocabulary
 from hare_agents.decoders.training import Pair, train
 from hare_gym.config import configure
@@ -57,6 +58,8 @@ class LanguageModelConfig:
         guidance: How far texts are moved away from what the model would write without vectors (classifier-free
             guidance, see `hare_agents.decoders.sampling.sample`); 1 is not at all, and twice as fast.
         no_repeat: Runs of so many tokens come at most once in a text; 0 for no such rule.
+        candidates: Texts that are drawn for each one; the one whose content, read off the text (see
+            `ConditionedDecoder.reader`), is nearest to z is kept. Costs as many times more, and the reading.
         skeleton: What is kept in shape while it is written: ``none``; ``frontmatter`` (its keys are forced, the name
             is made of allowed tokens, the description is one line without YAML's marks); ``short`` (also the lines of
             a short skill: a title, three triggers, four steps, a request and a response).
@@ -74,6 +77,7 @@ class LanguageModelConfig:
     top_p: float = field(default=0.9, metadata={"above": 0, "high": 1})
     guidance: float = field(default=1.0, metadata={"low": 0})
     no_repeat: int = field(default=0, metadata={"low": 0})
+    candidates: int = field(default=1, metadata={"low": 1, "high": 64})
     skeleton: str = field(default="frontmatter", metadata={"choices": tuple(SKELETONS)})
 
     def __post_init__(self) -> None:
@@ -131,6 +135,10 @@ class ConditionedDecoder:
         name: What tables call it.
         base: Where the model came from: a folder or a hub's id. Needed to load a LoRA again.
 
+    Attributes:
+        reader: What reads the content of candidates off their texts, where ``candidates`` is above 1:
+            `hare_agents.decoders.reading.read_contents` unless another function is put here.
+
     Raises:
         ConfigError: The tokenizer has no end token, or the model cannot hold the prefix and ``max_tokens``.
         MissingPackageError: ``lora_rank`` without peft.
@@ -147,6 +155,7 @@ class ConditionedDecoder:
     ) -> None:
         self.config = config or LanguageModelConfig()
         self.name, self.base, self.content_dim = name, base, content_dim
+        self.reader: Reader = read_contents
         self.tokenizer = tokenizer
         self.end = tokenizer.eos_token_id
         if self.end is None:
@@ -227,7 +236,17 @@ class ConditionedDecoder:
 
         Returns:
             B texts. One that reached ``max_tokens`` is cut at its last line.
+
+        Raises:
+            ConfigError: ``candidates`` is above 1, and ``reader`` does not read contents like z.
         """
+        n = self.config.candidates
+        if n == 1 or z is None:
+            return self._drawn(z, u, rng, count)
+        many = self._drawn(np.repeat(z, n, axis=0), None if u is None else np.repeat(u, n, axis=0), rng, None)
+        return closest(many, z, self.reader)
+
+    def _drawn(self, z: Array | None, u: Array | None, rng: np.random.Generator, count: int | None) -> list[str]:
         import torch
 
         from hare_agents.decoders.sampling import sample
@@ -305,7 +324,7 @@ class ConditionedDecoder:
         with torch.no_grad():
             for at in range(0, len(rows), batch_size):
                 part = slice(at, at + batch_size)
-                logp, mask, _ = self.log_probabilities(
+                logp, mask = self.log_probabilities(
                     rows[part], None if z is None else z[part], None if u is None else u[part]
                 )
                 nats.append(-(logp * mask).sum(1).double().cpu().numpy())
@@ -313,7 +332,7 @@ class ConditionedDecoder:
 
     def log_probabilities(
         self, rows: Sequence[Sequence[int]], z: Array | None, u: Array | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """What each token of given rows was worth to the model; gradients flow.
 
         Args:
@@ -322,8 +341,22 @@ class ConditionedDecoder:
             u: ``(B, content_dim)`` or None.
 
         Returns:
-            Log-probabilities ``(B, T)`` of the tokens, a mask of the same shape that is 0 on padding, and the logits
-            ``(B, T, vocabulary)``.
+            Log-probabilities ``(B, T)`` of the tokens, and a mask of the same shape that is 0 on padding.
+        """
+        import torch
+
+        ids, mask, logits = self.logits(rows, z, u)
+        logp = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none")
+        return logp, mask
+
+    def logits(
+        self, rows: Sequence[Sequence[int]], z: Array | None, u: Array | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the model says at each place of given rows; arguments as for `log_probabilities`.
+
+        Returns:
+            Token ids ``(B, T)``, filled up with the end token, a mask of the same shape that is 0 on what was filled
+            up, and the logits ``(B, T, vocabulary)``.
         """
         import torch
 
@@ -334,8 +367,7 @@ class ConditionedDecoder:
         embeddings = torch.cat([start, self._embed(ids[:, :-1])], dim=1)
         # padding stands to the right of everything that is asked about, so a causal model needs no mask of it
         logits = self.model(inputs_embeds=embeddings, use_cache=False).logits[:, start.shape[1] - 1 :].float()
-        logp = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none")
-        return logp, mask, logits
+        return ids, mask, logits
 
     def rows_of(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, each cut to ``max_tokens`` with its end token."""

@@ -12,7 +12,7 @@ import copy
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,6 @@ from hare_agents.decoders.training import Pair
 from hare_gym.config import configure
 from hare_gym.errors import ConfigError, DataError
 from hare_gym.text.skills import validate
-
-if TYPE_CHECKING:
-    import torch
 
 Array = NDArray[np.float64]
 
@@ -148,18 +145,21 @@ class OnlineLearner:
         advantage = self._advantages(z, u, r)
 
         rows = self.decoder.rows_of(texts)
-        logp, mask, logits = self.decoder.log_probabilities(rows, z, u)
+        ids, mask, logits = self.decoder.logits(rows, z, u)
+        logp = logits.log_softmax(-1)
         with torch.no_grad():
-            _, _, before = self._reference.log_probabilities(rows, z, u)
+            before = self._reference.logits(rows, z, u)[2].log_softmax(-1)
+        kl = (logp.exp() * (logp - before)).sum(-1)
         words = mask.sum(1)
-        each = (logp * mask).sum(1) / words
+        # over the mean length, not its own: that would make what is good short and what is bad long
+        each = (logp.gather(2, ids[..., None])[..., 0] * mask).sum(1) / words.mean()
         loss = -(self.decoder._tensor(advantage, dtype=torch.float32) * each).mean()
-        loss = loss + self.config.kl * ((_kl(logits, before) * mask).sum(1) / words).mean()
+        loss = loss + self.config.kl * ((kl * mask).sum(1) / words).mean()
         if self.config.replay:
             picked = self._rng.choice(len(self._rows), min(len(texts), len(self._rows)), replace=False)
             pairs = [self._rehearsed[i] for i in picked]
             unknown = np.full(self.decoder.content_dim, np.nan)
-            logp, mask, _ = self.decoder.log_probabilities(
+            logp, mask = self.decoder.log_probabilities(
                 [self._rows[i] for i in picked],
                 np.stack([pair.z for pair in pairs]),
                 np.stack([unknown if pair.u is None else pair.u for pair in pairs]),
@@ -230,12 +230,6 @@ class OnlineLearner:
         """Perplexity of the held-out texts for their own contents."""
         Z = np.stack([pair.z for pair in self._held_out])
         return self.decoder.perplexity([pair.text for pair in self._held_out], Z).perplexity
-
-
-def _kl(logits: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """KL(P || P_0) of each token, ``(B, T)``."""
-    logp, logq = logits.log_softmax(-1), before.log_softmax(-1)
-    return (logp.exp() * (logp - logq)).sum(-1)
 
 
 def distinct(texts: Sequence[str], n: int = 3) -> float:

@@ -235,7 +235,7 @@ def train_tiny(
     progress: Callable[[int, int, float], None] | None = None,
     **knobs: Any,
 ) -> ConditionedDecoder:
-    """Trains the tiny decoder from nothing, in under a minute of one core.
+    """Trains the tiny decoder from nothing, in about a minute and a half of one core.
 
     Args:
         skills: What to learn from; the built-in corpus without its `held_out` skills by default.

@@ -26,6 +26,8 @@ class TrainingConfig:
         prefix_lr: The same for the prefix.
         weight_decay: Of AdamW, for matrices of the model.
         clip: Largest norm of a gradient.
+        opening: Only so many tokens of each text, without an end; 0 for all. What a text is about shows early, and is
+            learned there for a fraction of the cost.
         seed: Of the order, of z-dropout and of dropout.
     """
 
@@ -35,6 +37,7 @@ class TrainingConfig:
     prefix_lr: float = field(default=3e-3, metadata={"above": 0})
     weight_decay: float = field(default=0.01, metadata={"low": 0})
     clip: float = field(default=1.0, metadata={"above": 0})
+    opening: int = field(default=0, metadata={"low": 0})
     seed: int = field(default=0, metadata={"low": 0})
 
 
@@ -67,6 +70,8 @@ def train(
     decoder.standardise(Z)
     rows = decoder.rows_of([pair.text for pair in pairs])
     fronts = [decoder.front_of(row) for row in rows]
+    if c.opening:
+        rows = [row[: c.opening] for row in rows]
     rng = np.random.default_rng(c.seed)
     batches = [batch for _ in range(c.epochs) for batch in _batches(rows, c.batch_size, rng)]
     optimiser = torch.optim.AdamW(
@@ -86,7 +91,7 @@ def train(
         for step, batch in enumerate(batches, 1):
             hidden = rng.random(len(batch)) < decoder.config.z_dropout
             known = (rng.random(len(batch)) < 0.5) & ~hidden & ~np.isnan(U[batch, 0])
-            logp, mask, _ = decoder.log_probabilities(
+            logp, mask = decoder.log_probabilities(
                 [rows[i] for i in batch],
                 np.where(hidden[:, None], np.nan, Z[batch]),
                 np.where(known[:, None], U[batch], np.nan),
