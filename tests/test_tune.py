@@ -162,6 +162,10 @@ def test_every_shipped_space_can_be_drawn_from_and_its_ends_are_admitted(name):
     space = agent_class(name).search_space
     json.dumps(space)
     suite = small(f"name: {name}", horizon=20)
+    if agent_class(name).modes == {"write"}:
+        head = "name: small\nseeds: {set: final, count: 9}\n"
+        asked = "environments: [{id: HareLaMP4-v0, kwargs: {horizon: 20, action_mode: write}}]\n"
+        suite = parse_suite(f"{head}{asked}agents: [{{name: {name}}}]\n", "small.yaml")
     (_, found, trials) = plan_tuning(suite, 24, 1).contenders[0]
     assert found == space
     assert len(trials) == 24 and not any(trial.refusal for trial in trials)
@@ -174,7 +178,7 @@ def test_every_shipped_space_can_be_drawn_from_and_its_ends_are_admitted(name):
 
 def test_the_agents_that_can_be_tuned():
     assert {name for name in agent_names() if not agent_class(name).search_space} <= {
-        "random", "oracle", "mabwiser", "writer",
+        "random", "oracle", "mabwiser", "writer", "answerer", "plain",
     }  # fmt: skip
 
 
