@@ -152,6 +152,19 @@ def test_a_pool_is_taken_apart_once(composer, spec, monkeypatch):
         composer.prepare(replace(spec, pool_texts=spec.pool_texts[:9], pool=spec.pool[:9], num_items=9))
 
 
+def test_no_item_need_have_every_kind_of_line(spec, ideals):
+    heads = ("## When to use", "## Instructions", "## Examples")
+    cut = tuple(
+        text[: text.index(heads[2])] if k % 2 else text[: text.index(heads[0])] + text[text.index(heads[1]) :]
+        for k, text in enumerate(spec.pool_texts)
+    )
+    strange = Composer()
+    strange.prepare(replace(spec, pool_texts=cut))
+    for ideal in ideals[:3]:
+        text = write(strange, replace(spec, pool_texts=cut), ideal)
+        assert not validate(text) and all(head in text for head in heads)
+
+
 def test_what_cannot_be_composed_from_is_refused(spec):
     with pytest.raises(ConfigError, match="call prepare"):
         write(Composer(), spec, NOBODY)

@@ -138,7 +138,7 @@ class Composer:
         """Takes the pool's skills apart and measures their lines; cheap when the pool is the last one's.
 
         Raises:
-            ConfigError: The task's pool has no texts. Of skills: not two with what a skill needs, or vectors that are
+            ConfigError: The task's pool has no texts. Of skills: not two with each kind of line, or vectors that are
                 not those of `hare_gym.text.measure`. Of another domain: another version of it made the task.
         """
         texts = texts_of(self.name, spec)
@@ -153,22 +153,27 @@ class Composer:
         self.measurer = measurer_of(spec)
         skills = skills_of(texts)
         self._slots = {slot: self._pieces(slot, skills) for slot in SLOTS}
-        whole = [
-            i
-            for i in range(len(texts))
-            if all(len(self._slots[slot].of[i]) >= (3 if slot == "instructions" else 1) for slot in SLOTS)
-        ]
-        if len(whole) < 2:
-            raise ConfigError(
-                "The decoder 'composer' needs at least two skills with a title, triggers, three listed instructions "
-                f"and an example; the pool of {spec.id} has {len(whole)} of {len(texts)}. Give another corpus, or "
-                "use the decoder 'verbatim'."
+        # of each kind of line, the items that have it: strangers' skills seldom have all of them
+        self._able = {
+            slot: np.array(
+                [i for i, of in enumerate(pieces.of) if len(of) >= (3 if slot == "instructions" else 1)],
+                dtype=np.intp,
             )
-        self._whole = np.array(whole)
+            for slot, pieces in self._slots.items()
+        }
+        scarce = min(SLOTS, key=lambda slot: len(self._able[slot]))
+        if len(self._able[scarce]) < 2:
+            raise ConfigError(
+                "The decoder 'composer' needs at least two skills with a title, two with triggers, two with three "
+                f"listed instructions and two with an example; with {scarce} the pool of {spec.id} has "
+                f"{len(self._able[scarce])} of {len(texts)}. Give another corpus, or use the decoder 'verbatim'."
+            )
+        used = np.unique(np.concatenate(list(self._able.values())))
         content = np.zeros((len(texts), CONTENT_DIM))
-        for i in whole:
+        for i in used:
             content[i] = self.measurer.text(texts[i]).phi if spec.pool is None else spec.pool[i]
-        self._aim_within(content[self._whole])
+        self._aim_within(content[used])
+        self._vectors = content
         self._domains, self._topics = measures(content).domain, measures(content).topic
         self._licenses = [skill.license if skill else "" for skill in skills]
         self._digest = digest
@@ -196,7 +201,7 @@ class Composer:
         if self._domain is not None:
             return self._domain.compose(target * shortened, query, pool, weights, rng)
         target = RADIUS * target * shortened
-        attended = self._attended(target / RADIUS, np.asarray(weights)[self._whole])
+        attended = {slot: self._attended(target / RADIUS, np.asarray(weights), slot) for slot in SLOTS}
         composition = _Composition(self, target, attended, rng)
         composition.improve()
         return self._written(composition)
@@ -206,15 +211,16 @@ class Composer:
         self._content = content
         self._reach = self.config.reach or float(np.median(np.linalg.norm(content, axis=1)))
 
-    def _attended(self, z: Array, weights: Array) -> Indices:
-        """Items, the nearest to z first; half of them are those of the largest weights."""
-        distance = np.sum((self._content - z) ** 2, axis=1)
+    def _attended(self, z: Array, weights: Array, slot: str) -> Indices:
+        """Items that have lines for a slot, the nearest to z first; half of them are those of the largest weights."""
+        able = self._able[slot]
+        weights, distance = weights[able], np.sum((self._vectors[able] - z) ** 2, axis=1)
         half = self.config.items // 2
         near = np.argsort(distance, kind="stable")[: self.config.items].tolist()
         heavy = np.argsort(-weights, kind="stable")[:half].tolist() if np.ptp(weights) > 0.0 else []
         kept = list(dict.fromkeys([*near[:half], *heavy, *near]))[: self.config.items]
         kept.sort(key=lambda k: (distance[k], k))
-        return self._whole[kept]
+        return able[kept]
 
     # -- taking apart -------------------------------------------------------------------------------------------
 
@@ -297,7 +303,9 @@ class Composer:
 class _Composition:
     """The lines of one text while it is put together, with the sums that its measures come from."""
 
-    def __init__(self, composer: Composer, target: Array, attended: Indices, rng: np.random.Generator) -> None:
+    def __init__(
+        self, composer: Composer, target: Array, attended: dict[str, Indices], rng: np.random.Generator
+    ) -> None:
         self.composer, self.config, self.target, self.rng = composer, composer.config, target, rng
         wanted = measures(target / RADIUS)
         self.form = {"checklist": 1, "tutorial": 2}.get(STYLES[int(np.argmax(wanted.style))], 0)
@@ -305,7 +313,7 @@ class _Composition:
         foreign = composer._domains @ (1.0 - np.minimum(wanted.domain / _ASKED_DOMAIN, 1.0))
         foreign += _FOREIGN_TOPIC * composer._topics @ (1.0 - np.minimum(wanted.topic / _ASKED_TOPIC, 1.0))
         lengths = {"triggers": self.config.triggers, "instructions": self.config.steps}
-        self.options = [_Options(composer._slots[slot], attended, foreign) for slot in SLOTS]
+        self.options = [_Options(composer._slots[slot], attended[slot], foreign) for slot in SLOTS]
         self.chosen = [o.first(lengths.get(slot, 1), slot) for slot, o in zip(SLOTS, self.options, strict=True)]
         self.sums, self.sizes = np.zeros((4, THEME.stop)), np.zeros(4)
         self.counts = np.zeros(self.options[2].counts.shape[1])
