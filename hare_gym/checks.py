@@ -198,6 +198,7 @@ def _play(
             if inspect is not None:
                 inspect(task, t, observation, reward, terminated, truncated, info)
             numbers = {key: value for key, value in info.items() if isinstance(value, float | int | np.number)}
+            numbers |= {f"outcome.{key}": value for key, value in info.get("outcome", {}).items()}
             session.rounds.append(
                 _bytes(observation) + repr((reward, bool(truncated), sorted(numbers.items()))).encode()
             )
@@ -210,17 +211,20 @@ def _check_sessions(make: _Make, where: str, rounds: int, to_the_end: bool) -> N
     """Every observation, reward, flag and info of a session; and what seeds do."""
     env = make()
     kept: list[tuple[int, Observation]] = []
+    outcome: dict[str, int] = {}
 
     def inspect(
         task: TaskSpec, t: int, observation: Observation, reward: Any, terminated: Any, truncated: Any, info: Any
     ) -> None:
         here = f"{where}, round {t}"
         _check_observation(here, env.observation_space, observation)
+        _check_room(here, task, observation)
         _check_fresh(here, task, kept, observation)
         kept.append((t, observation))
         del kept[:-3]
         _check_reward(here, reward)
         _check_info(here, task, info)
+        _check_parts(here, info, outcome, getattr(env.unwrapped, "measures", ()))
         if terminated:
             raise ContractError(f"{here}: terminated is {terminated}. A session ends by truncation only.")
         if bool(truncated) != (t == task.horizon):
@@ -231,6 +235,7 @@ def _check_sessions(make: _Make, where: str, rounds: int, to_the_end: bool) -> N
 
     observation, _ = _call(where, env.reset, seed=_SEED)
     _check_observation(f"{where}, reset", env.observation_space, observation)
+    _check_room(f"{where}, reset", env.unwrapped.task, observation)  # type: ignore[attr-defined]
     digest = env.unwrapped.task.digest  # type: ignore[attr-defined]
     _check_fresh(f"{where}, reset", env.unwrapped.task, [], observation)  # type: ignore[attr-defined]
     kept.append((0, observation))
@@ -283,6 +288,14 @@ def _check_observation(where: str, space: Any, observation: Any) -> None:
             raise ContractError(f"{where}: observation[{key!r}] holds NaN or infinity. Give finite numbers.")
     if "pool_mask" in observation and not observation["pool_mask"].any():
         raise ContractError(f"{where}: pool_mask is zero everywhere. Leave at least one item to choose.")
+
+
+def _check_room(where: str, task: TaskSpec, observation: Observation) -> None:
+    usable = int(np.sum(observation.get("pool_mask", task.num_items)))
+    if usable < task.slate_size:
+        raise ContractError(
+            f"{where}: pool_mask leaves {usable} items for a slate of {task.slate_size}. Leave at least as many."
+        )
 
 
 def _check_fresh(where: str, task: TaskSpec, kept: list[tuple[int, Observation]], observation: Observation) -> None:
@@ -339,6 +352,31 @@ def _check_info(where: str, task: TaskSpec, info: Mapping[str, Any]) -> None:
             f"{where}: regret is {regret}, but {which} minus expected_reward is {best - expected}, "
             f"which is the regret in {task.action_mode!r}."
         )
+
+
+def _check_parts(where: str, info: Mapping[str, Any], outcome: dict[str, int], measures: Any) -> None:
+    """An outcome has the same names in every round (``outcome`` remembers those of the first); measures are there."""
+    if not info.get("observed", True):
+        return
+    found = info.get("outcome", {})
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ContractError(f"{where}: info['outcome'] is {_brief(found)}. Make it a dict of floats by name.")
+    for name, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, float | int | np.number) or not math.isfinite(value):
+            raise ContractError(f"{where}: info['outcome'][{name!r}] is {_brief(value)}. Make it a finite float.")
+    outcome |= {} if outcome else dict.fromkeys(found, 0)
+    if found.keys() != outcome.keys():
+        raise ContractError(
+            f"{where}: info['outcome'] has {sorted(found)}, but had {sorted(outcome)} before. Give the same names in "
+            "every round."
+        )
+    for name in measures:
+        value = info.get(name)
+        if isinstance(value, bool) or not isinstance(value, float | int | np.number) or not math.isfinite(value):
+            raise ContractError(
+                f"{where}: info[{name!r}] is {_brief(value)}, but the environment lists it in measures. Make it a "
+                "finite float in every round."
+            )
 
 
 def _check_refusals(make: _Make, where: str) -> None:
@@ -495,7 +533,11 @@ def _check_class(agent: Agent, name: str) -> None:
     modes = agent.modes
     if not isinstance(modes, frozenset) or not modes or not modes <= set(ACTION_MODES):
         raise ContractError(f"{name}.modes is {modes!r}. Make it a frozenset of some of {ACTION_MODES}.")
-    for method, arguments in (("act", ("observation",)), ("update", ("observation", "action", "reward"))):
+    for method, arguments in (
+        ("act", ("observation",)),
+        ("update", ("observation", "action", "reward")),
+        ("feedback", ("observation", "action", "outcome")),
+    ):
         parameters = list(inspect.signature(getattr(agent, method)).parameters.values())
         if len(parameters) != len(arguments) or any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters):
             found = ", ".join(str(parameter) for parameter in parameters)
@@ -635,14 +677,20 @@ class _Seat:
                 raise ContractError(f"{where}: act() changed state(). Learn in update() only.")
             shown = copy.deepcopy(action)
             reward, observed = self.step(action)
+            told = dict(self.outcome)
             if observed:
+                if self.outcome:
+                    _call(where, self.agent.feedback, observation, action, self.outcome)
                 _call(where, self.agent.update, observation, action, reward)
-        if _bytes(observation) != frozen or not _same_action(action, shown):
-            raise ContractError(f"{where}: the agent wrote into the observation or the action. Copy before changing.")
+        if _bytes(observation) != frozen or not _same_action(action, shown) or self.outcome != told:
+            raise ContractError(
+                f"{where}: the agent wrote into the observation, the action or the outcome. Copy before changing."
+            )
         return _Turn(observation, shown, reward)
 
     def step(self, action: Action) -> tuple[float, bool]:
         self.observation, reward, _, _, info = self.env.step(action)
+        self.outcome: Mapping[str, float] = info.get("outcome", {})
         self.t += 1
         return float(reward), bool(info.get("observed", True))
 
@@ -712,6 +760,9 @@ def _check_the_rest(seat: _Seat) -> None:
             raise ContractError(
                 f"{where}: probabilities(), diagnostics() or act_batch() changed state(). Learn in update() only."
             )
+        if seat.outcome:
+            outcomes = {name: np.full(size, float(value)) for name, value in seat.outcome.items()}
+            _call(where, agent.feedback_batch, batch, actions, outcomes)
         _call(where, agent.update_batch, batch, actions, np.linspace(0.0, 1.0, size))
         for reward in (0.0, 1.0):
             action = _call(where, agent.act, observation)

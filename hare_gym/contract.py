@@ -10,7 +10,8 @@ An **action** depends on the task's mode: ``select`` (an item's index), ``slate`
 whatever its action space holds: an item that ``pool_mask`` leaves out, or that a slate repeats, earns nothing.
 
 An **episode** is a session of ``horizon`` rounds over a population of users, ended by truncation. A reward
-lies in [0, 1]. ``info`` is for the runner only; its keys are :data:`INFO_KEYS`.
+lies in [0, 1]. ``info`` is for the runner only; its keys are :data:`INFO_KEYS`. What a product would see of a round
+besides its reward (which item of a slate was clicked) is an **outcome**, numbers by name, for :meth:`Agent.feedback`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ INFO_KEYS = ("expected_reward", "oracle_reward", "catalogue_oracle_reward", "reg
 have had; the best mean of an existing item; and the regret, which is the best that the task's *action mode*
 could have reached (an item for ``select`` and ``slate``, any content for the others) minus the first. The
 reward's parts stand beside them by name. ``observed = False`` marks a round whose reward nobody saw (a logged
-round in which another item was shown): the runner then neither counts it nor calls ``update``."""
+round in which another item was shown): the runner then neither counts it nor calls ``update``. ``outcome``, where a
+task has it, goes to ``feedback``. Of parts that the environment lists in its ``measures`` the runner keeps sums."""
 
 SearchSpace: TypeAlias = Mapping[str, Mapping[str, Any]]
 """What ``hare tune`` may try, by hyperparameter: ``{"type": "float" | "int", "low", "high", "log"}``, both ends
@@ -165,6 +167,9 @@ class Agent(ABC):
     def update(self, observation: Observation, action: Action, reward: float) -> None:  # noqa: B027
         """Learns from one round's reward. An agent that does not learn leaves it out."""
 
+    def feedback(self, observation: Observation, action: Action, outcome: Mapping[str, float]) -> None:  # noqa: B027
+        """Learns from what was seen of a round besides its reward; called before ``update`` where there is any."""
+
     def act_batch(self, observations: Observation) -> Action:
         """Actions for B users of one world at once.
 
@@ -181,6 +186,14 @@ class Agent(ABC):
         """Learns from the B rewards of one :meth:`act_batch`, in order."""
         for i, reward in enumerate(rewards):
             self.update(nth_observation(observations, i), actions[i], float(reward))
+
+    def feedback_batch(
+        self, observations: Observation, actions: Action, outcomes: Mapping[str, NDArray[np.float64]]
+    ) -> None:
+        """Learns from the outcomes of one :meth:`act_batch`, each value with a leading axis of length B."""
+        for i in range(len(observations["user"])):
+            outcome = {name: float(values[i]) for name, values in outcomes.items()}
+            self.feedback(nth_observation(observations, i), actions[i], outcome)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything learned, as arrays by name (no pickles: they go to npz or safetensors)."""

@@ -285,3 +285,39 @@ class UpdateBatchRaises(Sound):
 class NeedsReward(Sound):
     def update(self, observation, action, reward):
         super().update(observation, action, 1.0 / (1.0 - reward) if self.counts.sum() > 200 else reward)
+
+
+class WantsTheReward(Sound):
+    def feedback(self, observation, action, outcome, reward):
+        pass
+
+
+class FeedbackRaises(Sound):
+    def feedback(self, observation, action, outcome):
+        raise KeyError("dwell")
+
+
+class FeedbackBatchRaises(Sound):
+    def feedback_batch(self, observations, actions, outcomes):
+        raise NotImplementedError("later")
+
+
+class WritesIntoOutcome(Sound):
+    def feedback(self, observation, action, outcome):
+        outcome["selected"] = 0.0
+        outcome["seen"] = 1.0
+
+
+class LosesFeedback(Sound):
+    """Learns from outcomes what it does not save."""
+
+    def reset(self, spec, rng):
+        super().reset(spec, rng)
+        self.last = 0
+
+    def feedback(self, observation, action, outcome):
+        self.last += 1
+
+    def act(self, observation):
+        action = super().act(observation)
+        return np.roll(action, self.last > 50)

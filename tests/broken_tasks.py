@@ -307,3 +307,30 @@ class RenderDraws(NumericTask):
 class LongText(TextTask):
     def judge(self, action):
         return super().judge(action[:60] if isinstance(action, str) else action)
+
+
+class CrampedPool(SlateTask):
+    def observe(self):
+        mask = self.mask * (self.t != 5)
+        mask[0] = 1
+        return {**super().observe(), "pool_mask": mask}
+
+
+class ListOutcome(SlateTask):
+    def parts(self, action, reward):
+        return {**super().parts(action, reward), "outcome": [0.5]}
+
+
+class NaNOutcome(SlateTask):
+    def parts(self, action, reward):
+        return {**super().parts(action, reward), "outcome": {"dwell": float("nan")}}
+
+
+class ChangingOutcome(SlateTask):
+    def parts(self, action, reward):
+        parts = super().parts(action, reward)
+        return {**parts, "outcome": {"dwell": 3.0}} if self.t == 6 else parts
+
+
+class NotMeasured(SlateTask):
+    measures = ("usable", "clicks")

@@ -41,11 +41,15 @@ class SmallTask(Environment):
             "oracle_reward": oracle,
             "catalogue_oracle_reward": catalogue,
             "regret": (catalogue if existing else oracle) - expected,
+            **self.parts(action, reward),
         }
         self._note_round(int(self.user), action, reward, info)
         self.t += 1
         self.draw_round()
         return self.observe(), reward, False, self.t >= self.horizon, info
+
+    def parts(self, action, reward):
+        return {}
 
     def draw_world(self):
         pass
@@ -153,9 +157,13 @@ class TextTask(SmallTask):
 
 
 class SlateTask(SmallTask):
-    """Slates of two from a pool that is new each round; an item that is not there, or there twice, earns nothing."""
+    """Slates of two from a pool that is new each round; an item that is not there, or there twice, earns nothing.
+
+    An outcome tells whether the first item was taken (0) or none (-1), and of what is there the runner keeps a sum.
+    """
 
     modes = ("slate", "select")
+    measures = ("usable",)
     size = 7
 
     def describe(self):
@@ -193,6 +201,10 @@ class SlateTask(SmallTask):
             for item in items:
                 item_index(item, self.size)
         return float(self.values()[np.unique(items)].sum() / self.task.slate_size)
+
+    def parts(self, action, reward):
+        outcome = {"selected": reward - 1.0, "usable": float(self.mask[action].sum())}
+        return {"usable": outcome["usable"], "outcome": outcome}
 
     def oracles(self):
         best = np.sort(self.values())[::-1]

@@ -161,6 +161,21 @@ BROKEN_TASKS = {
         "LongText-v0 [write], round 1: a text of more than text_length characters was accepted as "
         "action. Raise hare_gym.errors.ActionError."
     ),
+    "CrampedPool": (
+        "CrampedPool-v0 [slate], round 5: pool_mask leaves 1 items for a slate of 2. Leave at least as many."
+    ),
+    "ListOutcome": (
+        "ListOutcome-v0 [slate], round 1: info['outcome'] is list [0.5]. Make it a dict of floats by name."
+    ),
+    "NaNOutcome": "NaNOutcome-v0 [slate], round 1: info['outcome']['dwell'] is float nan. Make it a finite float.",
+    "ChangingOutcome": (
+        "ChangingOutcome-v0 [slate], round 7: info['outcome'] has ['dwell'], but had ['selected', 'usable'] before. "
+        "Give the same names in every round."
+    ),
+    "NotMeasured": (
+        "NotMeasured-v0 [slate], round 1: info['clicks'] is NoneType None, but the environment lists it in measures. "
+        "Make it a finite float in every round."
+    ),
 }
 
 BROKEN_AGENTS = {
@@ -275,7 +290,7 @@ BROKEN_AGENTS = {
     ),
     ("WritesIntoObservation", "SmallNumeric-v0"): (
         "WritesIntoObservation on SmallNumeric-v0 [select], round 1: the agent wrote into the "
-        "observation or the action. Copy before changing."
+        "observation, the action or the outcome. Copy before changing."
     ),
     ("ShortProbabilities", "SmallNumeric-v0"): (
         "ShortProbabilities on SmallNumeric-v0 [select], after round 200: probabilities() returned a "
@@ -323,6 +338,25 @@ BROKEN_AGENTS = {
     ("NeedsReward", "SmallNumeric-v0"): (
         "NeedsReward on SmallNumeric-v0 [select], after round 200: update_batch() raised "
         "ZeroDivisionError: float division by zero"
+    ),
+    ("WantsTheReward", "SmallSlate-v0"): (
+        "WantsTheReward.feedback takes (observation, action, outcome, reward). It must take (observation, action, "
+        "outcome): an agent sees nothing else, info least of all."
+    ),
+    ("FeedbackRaises", "SmallSlate-v0"): (
+        "FeedbackRaises on SmallSlate-v0 [slate], round 1: feedback() raised KeyError: 'dwell'"
+    ),
+    ("FeedbackBatchRaises", "SmallSlate-v0"): (
+        "FeedbackBatchRaises on SmallSlate-v0 [slate], after round 200: feedback_batch() raised "
+        "NotImplementedError: later"
+    ),
+    ("WritesIntoOutcome", "SmallSlate-v0"): (
+        "WritesIntoOutcome on SmallSlate-v0 [slate], round 1: the agent wrote into the observation, the action or "
+        "the outcome. Copy before changing."
+    ),
+    ("LosesFeedback", "SmallSlate-v0"): (
+        "LosesFeedback on SmallSlate-v0 [slate], round 101: an agent that was saved after round 100 and loaded into "
+        "a new one acts differently. Let state() hold everything learned, and load_state() take it all back."
     ),
 }
 

@@ -357,6 +357,58 @@ def test_lanes_count_every_users_round():
     assert run(spec(horizon=50, lanes=4))[0] == record
 
 
+class Listens(_loop_fakes.Greedy):
+    """Keeps the outcomes that it is told, and what it learned before each."""
+
+    modes = frozenset({"select", "slate"})
+    heard = []
+
+    def act(self, observation):
+        usable = np.flatnonzero(observation["pool_mask"])
+        return usable[: self.spec.slate_size]
+
+    def feedback(self, observation, action, outcome):
+        self.heard.append((self.counts.sum(), dict(outcome)))
+
+
+def test_outcomes_go_to_the_agent_before_the_reward_and_measures_into_the_record(monkeypatch):
+    import small_tasks
+
+    monkeypatch.setattr(Listens, "heard", [])
+    session = runner.Session(gym.make("SmallSlate-v0", action_mode="slate"), Listens(), 1)
+    session.play(3, np.random.default_rng(0))
+    summary, heard = session.ledger.summary(), Listens.heard
+    assert [counts for counts, _ in heard] == pytest.approx([2.0 * t for t in range(40)], abs=1e-6)
+    assert {outcome["selected"] for _, outcome in heard} == {-1.0, 0.0}
+    assert sum(outcome["usable"] for _, outcome in heard) == summary["totals"]["usable"] == 80.0
+    assert summary["curves"]["usable"] == [2.0 * t for t in summary["rounds"]]
+    assert sum(outcome["selected"] + 1.0 for _, outcome in heard) == summary["totals"]["reward"]
+    monkeypatch.setattr(small_tasks.SlateTask, "measures", ("regret",))
+    with pytest.raises(HareError, match=r"measures 'regret', which is a curve of every record. Rename it"):
+        runner.Session(gym.make("SmallSlate-v0"), Listens(), 1).play(3, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_lanes_are_told_their_outcomes_in_order(monkeypatch, vectorization):
+    monkeypatch.setattr(Listens, "heard", [])
+    vector = gym.make_vec("SmallSlate-v0", num_envs=3, vectorization_mode=vectorization, action_mode="slate")
+    seen, _ = vector.reset(seed=3)
+    agent = Listens()
+    agent.reset(gym.make("SmallSlate-v0", action_mode="slate").unwrapped.task, np.random.default_rng(0))
+    actions = agent.act_batch(seen)
+    _, rewards, _, _, info = runner._Lanes(vector, ("usable",)).step(actions)
+    vector.close()
+    agent.feedback_batch(seen, actions, info["outcome"])
+    assert [outcome["selected"] for _, outcome in Listens.heard] == [reward - 1.0 for reward in rewards]
+    assert [sorted(outcome) for _, outcome in Listens.heard] == [["selected", "usable"]] * 3
+    assert info["usable"] == 6.0
+
+
+def test_records_of_environments_that_measure_nothing_have_no_other_curves():
+    record, _ = run(spec())
+    assert [*record["curves"]] == [*record["totals"]][:-1] == [*runner.CURVES]
+
+
 def test_lanes_play_the_world_of_the_single_environment():
     assert run(spec(lanes=4))[0]["task"]["digest"] == run(spec())[0]["task"]["digest"]
 

@@ -107,8 +107,11 @@ class Session:
         if agent.privileged:
             agent.attach(self.env.unwrapped)
         act: Callable[..., Any] = agent.act if lanes == 1 else agent.act_batch
-        step: Callable[..., Any] = self.env.step if lanes == 1 else _Lanes(self.env).step
+        measures: tuple[str, ...] = getattr(self.env.unwrapped, "measures", ())
+        self.ledger.measure(measures)
+        step: Callable[..., Any] = self.env.step if lanes == 1 else _Lanes(self.env, measures).step
         update: Callable[..., None] = agent.update if lanes == 1 else agent.update_batch
+        feedback: Callable[..., None] = agent.feedback if lanes == 1 else agent.feedback_batch
         checked_reward: Callable[..., Any] = _checked_reward if lanes == 1 else _checked_rewards
         log = getattr(self.env.unwrapped, "log", None)
         logged = None if log is None else _LoggedRounds(log)
@@ -121,6 +124,7 @@ class Session:
         add_items = task.action_mode == "select" and lanes == 1
         # plain sums in plain variables: what is not agent or environment here must cost next to nothing
         reward_sum = regret = expected = oracle = catalogue = 0.0
+        measured = [0.0] * len(measures)
         played = observed = 0
         act_seconds = step_seconds = update_seconds = 0.0
         ended = False
@@ -138,6 +142,8 @@ class Session:
                     t2 = perf_counter()
                     reward = checked_reward(reward)
                     if info.get("observed", True):
+                        if "outcome" in info:
+                            feedback(observation, action, info["outcome"])
                         update(observation, action, reward)
                         reward_sum += reward if lanes == 1 else fsum(reward)
                         regret += info["regret"]
@@ -145,6 +151,8 @@ class Session:
                         oracle += info["oracle_reward"]
                         catalogue += info["catalogue_oracle_reward"]
                         observed += lanes
+                        for i, name in enumerate(measures):
+                            measured[i] += info[name]
                     t3 = perf_counter()
                     if trace is not None:
                         trace.visit(t, int(observation["user"]), agent)
@@ -159,7 +167,7 @@ class Session:
                         logged.actions.append(action)
                     played = t
                     if t == checkpoint:
-                        sums = (reward_sum, regret, expected, oracle, catalogue, observed)
+                        sums = (reward_sum, regret, expected, oracle, catalogue, *measured, observed)
                         store(t * lanes, sums, agent.diagnostics() if t in asked else {})
                         checkpoint = next(remaining, 0)
                         add_action(np.array(items, dtype="<i8").tobytes())
@@ -171,7 +179,7 @@ class Session:
             finally:
                 add_action(np.array(items, dtype="<i8").tobytes())
                 self.seconds = (act_seconds, step_seconds, update_seconds)
-                store(played * lanes, (reward_sum, regret, expected, oracle, catalogue, observed), {})
+                store(played * lanes, (reward_sum, regret, expected, oracle, catalogue, *measured, observed), {})
         if not ended:
             raise ContractError(f"{task.id} did not truncate after its horizon of {task.horizon} rounds.")
         if logged is not None:
@@ -212,6 +220,19 @@ class Ledger:
         self.curves: dict[str, list[float]] = {name: [] for name in CURVES}
         self.diagnostics: dict[str, list[float | None]] = {}
 
+    def measure(self, names: tuple[str, ...]) -> None:
+        """Keeps sums of further parts of ``info`` as well, before ``observed``, the last.
+
+        Raises:
+            ContractError: A name that a curve has already.
+        """
+        for name in names:
+            if name in self.curves:
+                raise ContractError(
+                    f"The environment measures {name!r}, which is a curve of every record. Rename it."
+                )
+        self.curves = {name: [] for name in (*CURVES[:-1], *names, CURVES[-1])}
+
     def store(self, rounds: int, sums: tuple[float, ...], diagnostics: dict[str, float]) -> None:
         """Makes a checkpoint after ``rounds`` rounds, unless there is one.
 
@@ -222,14 +243,14 @@ class Ledger:
         if rounds == last:
             return
         *values, observed = sums
-        for name, value in zip(CURVES, values, strict=False):
+        for name, value in zip(self.curves, values, strict=False):
             if not isfinite(value):
                 raise DataError(
                     f"The environment's info must be finite, but {name!r} became {value} after round {last}, "
                     f"by round {rounds}."
                 )
         self.rounds.append(rounds)
-        for name, value in zip(CURVES, values, strict=False):
+        for name, value in zip(self.curves, values, strict=False):
             self.curves[name].append(float(value))
         self.curves["observed"].append(observed)
         for name in diagnostics.keys() - self.diagnostics.keys():
@@ -276,17 +297,20 @@ class Trace:
 
 
 class _Lanes:
-    """A vector environment as the loop sees it: one answer for all lanes, and sums of their info.
+    """A vector environment as the loop sees it: one answer for all lanes, sums of their info, and their outcomes.
 
     ``fsum`` is exact, so the order of the lanes does not matter.
     """
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: Any, measures: tuple[str, ...]) -> None:
         self.env = env
+        self.summed = (*FROM_INFO, *measures)
 
-    def step(self, actions: Action) -> tuple[Any, Any, bool, bool, dict[str, float]]:
+    def step(self, actions: Action) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observations, rewards, terminated, truncated, info = self.env.step(actions)
-        sums = {name: fsum(info[name]) for name in FROM_INFO}
+        sums: dict[str, Any] = {name: fsum(info[name]) for name in self.summed}
+        if "outcome" in info:  # Gymnasium's own vector forms put a mask "_name" beside each name
+            sums["outcome"] = {name: values for name, values in info["outcome"].items() if not name.startswith("_")}
         return observations, rewards, bool(np.all(terminated | truncated)), False, sums
 
 
