@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hare_evaluation.store import NonDeterminismError, Store, StoreError, canonical_json
@@ -54,6 +54,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(json_values)
 def test_canonical_json_reads_back_to_the_same_value_and_bytes(value):
     import json

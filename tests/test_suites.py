@@ -5,7 +5,8 @@
 import _loop_fakes  # noqa: F401  (registers Odd-v0)
 import pytest
 
-from hare_evaluation.spec import MAX_SUITE_BYTES, RunSpec, load_suite, parse_suite, suite_names
+from hare_evaluation.safe_yaml import MAX_BYTES
+from hare_evaluation.spec import RunSpec, load_suite, parse_suite, suite_names
 from hare_gym.errors import ConfigError, HareError, UnknownNameError
 from hare_gym.registry import agent_names, environment_ids
 
@@ -167,7 +168,7 @@ def test_suite_by_path_and_by_name(tmp_path):
         load_suite("quik")
     with pytest.raises(ConfigError, match=r"none\.yaml cannot be read: No such file or directory\.$"):
         load_suite(str(tmp_path / "none.yaml"))
-    path.write_text("#" * (MAX_SUITE_BYTES + 1))
+    path.write_text("#" * (MAX_BYTES + 1))
     with pytest.raises(ConfigError, match=r"mine\.yaml is larger than 1,000,000 bytes\.$"):
         load_suite(str(path))
 

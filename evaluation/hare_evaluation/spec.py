@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import hare_gym
@@ -26,11 +25,10 @@ from hare_evaluation.claims import CLAIMS, AnyClaim, Role, Study
 from hare_evaluation.environments import make, registered
 from hare_evaluation.figure_entries import FIGURES, AnyFigure, RewardTable
 from hare_evaluation.results import Labels
+from hare_evaluation.safe_yaml import load_yaml, read_capped
 from hare_evaluation.store import canonical_json
 from hare_gym.errors import ConfigError, HareError, unknown_name
 from hare_gym.registry import agent_class, make_agent
-
-MAX_SUITE_BYTES = 1_000_000
 
 _SHARE = re.compile(r"T(?:/([0-9]{1,6}))?")
 
@@ -501,12 +499,12 @@ def load_suite(name_or_path: str) -> Suite:
         if name_or_path not in suite_names():
             raise unknown_name("suite", name_or_path, suite_names(), "List them with: hare list suites")
         path = _suite_folder() / f"{name_or_path}.yaml"
-    return parse_suite(_read(path, f"The suite {path}"), str(path))
+    return parse_suite(read_capped(path, f"The suite {path}"), str(path))
 
 
 def parse_suite(text: str, source: str) -> Suite:
     """A suite from its YAML text; ``source`` is what messages call it."""
-    values = _yaml(text, f"The suite {source}")
+    values = load_yaml(text, f"The suite {source}")
     if not isinstance(values, dict):
         raise ConfigError(f"The suite {source} must be a mapping with name, seeds, environments and agents.")
     try:
@@ -537,7 +535,7 @@ def load_tuned(name_or_path: str, agent: str) -> dict[str, Any]:
             raise unknown_name("tuned hyperparameters", own if "/" not in name_or_path else name, known, hint)
         path, name_or_path = folder / f"{name}.yaml", name
     source = f"The tuned file {path}"
-    values = _yaml(_read(path, source), source)
+    values = load_yaml(read_capped(path, source), source)
     kwargs = values.get("kwargs") if isinstance(values, dict) else None
     if not isinstance(kwargs, dict) or not isinstance(values.get("agent"), str):
         raise ConfigError(f"{source} must be a mapping with agent and kwargs, as hare tune writes it.")
@@ -558,24 +556,6 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = both.get(name)
         both[name] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return both
-
-
-def _read(path: Path, source: str) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SUITE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{source} cannot be read: {error.strerror}.") from error
-    if len(content) > MAX_SUITE_BYTES:
-        raise ConfigError(f"{source} is larger than {MAX_SUITE_BYTES:,} bytes.")
-    return content.decode("utf-8", "replace")
-
-
-def _yaml(text: str, source: str) -> Any:
-    try:
-        return yaml.load(text, _SuiteLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{source} is not YAML that can be used: {error}") from error
 
 
 def _explained(invalid: ValidationError, source: str) -> HareError:
@@ -602,23 +582,6 @@ def _explained(invalid: ValidationError, source: str) -> HareError:
     if error["type"] == "missing":
         return ConfigError(f"{last!r} is missing in {where}.")
     return ConfigError(f"{last!r} in {where}: {error['msg']}, not {error['input']!r}.")
-
-
-class _SuiteLoader(yaml.SafeLoader):
-    """Safe YAML without aliases (306 bytes of them can stand for 387 million items) and repeated keys."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.YAMLError(f"aliases are not allowed, and there is one: *{event.anchor}")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"the key {key!r} is given twice, line {node.start_mark.line + 1} on")
-        return super().construct_mapping(node, deep)
 
 
 def _suite_folder() -> Path:

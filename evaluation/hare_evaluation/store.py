@@ -106,9 +106,9 @@ class Store:
         body = canonical_json(record).encode() + b"\n"
         data = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
         path = self.path(key)
-        with _explained(path):
-            _make_folder(path.parent)
-            while not self._link(data, path):
+        with explained(path):
+            make_folder(path.parent)
+            while not write_once(path, data):
                 other, flaw = self._read(key)
                 if other is not None:
                     _compare(other, record, path)
@@ -142,7 +142,7 @@ class Store:
             yield True
             return
         lock = self.path(key).with_suffix(".lock")
-        with _explained(lock):
+        with explained(lock):
             descriptor = _lock(lock, blocking)
         if descriptor is None:
             yield False
@@ -212,9 +212,9 @@ class Store:
         path = self.root / "index.parquet"
         temporary = self.root / f".index.{os.getpid()}.tmp"
         table = self.index()
-        with _explained(path):
+        with explained(path):
             try:
-                _make_folder(self.root)
+                make_folder(self.root)
                 table.to_parquet(temporary)
                 os.replace(temporary, path)
             finally:
@@ -248,8 +248,8 @@ class Store:
         warnings.warn(f"{self.path(key)} is damaged ({reason}); it was moved to {moved}.")
 
     def _move(self, key: str, folder: str) -> Path:
-        with _explained(self.root / folder):
-            _make_folder(self.root / folder)
+        with explained(self.root / folder):
+            make_folder(self.root / folder)
             number = 1
             while (target := self.root / folder / f"{key}.{number}.json").exists():
                 number += 1
@@ -258,25 +258,32 @@ class Store:
             _sync_folder(self.path(key).parent)
         return target
 
-    def _link(self, data: bytes, path: Path) -> bool:
-        """Makes ``path`` with ``data`` in it; false if the name is taken."""
-        while True:
-            with suppress(FileNotFoundError), _temporary(path) as (descriptor, temporary):
-                _write_all(descriptor, data)
-                os.fsync(descriptor)
-                try:
-                    os.link(temporary, path)
-                except FileExistsError:
-                    return False
-                _sync_folder(path.parent)
-                return True
-            # `clean` took the temporary file in the instant between its making and its locking
-
     def _write_timing(self, key: str, timing: Record) -> None:
         path = self.path(key).with_suffix(".time.json")
         with suppress(OSError), _temporary(path) as (descriptor, temporary):
             _write_all(descriptor, canonical_json(timing).encode() + b"\n")
             os.replace(temporary, path)
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Makes the file ``path`` with ``data`` in it, whole or not at all, and never replaces one.
+
+    It is flushed to the disk before it has its name. The folder must be there.
+
+    Returns:
+        Whether it was made; false if the name is taken.
+    """
+    while True:
+        with suppress(FileNotFoundError), _temporary(path) as (descriptor, temporary):
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            _sync_folder(path.parent)
+            return True
+        # `clean` took the temporary file in the instant between its making and its locking
 
 
 @contextmanager
@@ -296,7 +303,7 @@ def _temporary(path: Path) -> Iterator[tuple[int, Path]]:
 def _lock(path: Path, blocking: bool) -> int | None:
     """A descriptor that holds the lock of the file now at ``path``; ``None`` if another holds it."""
     while True:
-        _make_folder(path.parent)
+        make_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -319,11 +326,11 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
     """``mkdir -p`` whose entries survive a power cut."""
     if path.is_dir():
         return
-    _make_folder(path.parent)
+    make_folder(path.parent)
     with suppress(FileExistsError):
         path.mkdir()
     _sync_folder(path.parent)
@@ -348,8 +355,8 @@ def _compare(old: Record, new: Record, path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns an OSError into a StoreError that says what to do."""
+def explained(path: Path, option: str = "--store") -> Iterator[None]:
+    """Turns an OSError into a StoreError that says what to do; ``option`` is how the folder was chosen."""
     try:
         yield
     except OSError as error:
@@ -359,7 +366,7 @@ def _explained(path: Path) -> Iterator[None]:
                 "free some space and run the same command again."
             )
         elif error.errno in _FORBIDDEN:
-            text = f"{path} cannot be written: {error.strerror}. Choose another folder with --store."
+            text = f"{path} cannot be written: {error.strerror}. Choose another folder with {option}."
         else:
             text = f"{path} cannot be written: {error.strerror or error}."
         raise StoreError(text) from error
