@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from hare_agents.decoders.trained import load_decoder
-from hare_evaluation import drawings
+from hare_evaluation import claims, drawings
 from hare_evaluation.claims import NotRunError, View, judge_all
 from hare_evaluation.drawings import drawing
 from hare_evaluation.metrics import kept
 from hare_evaluation.metrics.probe import measure, perplexities, probe
-from hare_evaluation.metrics.study import measure_all, missing
+from hare_evaluation.metrics.study import Measuring, measure_all, missing
 from hare_evaluation.results import Results
 from hare_evaluation.runner import run
 from hare_evaluation.spec import load_suite, parse_suite
@@ -77,6 +77,24 @@ def test_claims_wait_until_texts_are_measured_and_then_are_judged(study):
         assert drawn.draw().axes[0].collections or drawn.draw().axes[0].lines
 
 
+def test_a_metric_that_cannot_be_says_why():
+    claim = """
+  - {id: u, text: t, kind: generation, environments: [write], agent: HARE, metric: recovery_domain, at_least: 0}"""
+    suite = parse_suite(SUITE.replace("\nfigures:", f"{claim}\nfigures:"), "small")
+    states = {"20": [[0.0, 1.0]] * 3}
+    attributes = {"domain": [[0.0], [1.0], [2.0]]}
+    for sessions, why in (
+        ([{"states": states}], "it needs 2 sessions: set --seeds 2 or more"),
+        ([{"states": {}}] * 2, "the agent keeps no state of its users"),
+        ([{"states": {"10": states["20"]}}] * 2, "no user came 20 times: set a longer horizon or fewer users"),
+    ):
+        measured = [{**each, "metrics": {}, "attributes": attributes} for each in sessions]
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(NotRunError, match=why):
+            patch.setattr(claims, "measured_runs", lambda *_, found=measured: dict(enumerate(found)))
+            suite.study.claims[-1].look(None, "write")
+    assert kept.why_not([], "divergence") == "it does not apply to such texts"
+
+
 def test_rewards_are_averaged_over_spans_of_visits_that_all_sessions_have(study, monkeypatch):
     curves = {"RAG": [[0.1, 0.2, 0.3, 0.5, 0.9], [0.3, 0.4, 0.5, 0.7]], "HARE": [[0.5] * 9, [0.7] * 9]}
     monkeypatch.setattr(
@@ -131,3 +149,20 @@ def test_a_claim_that_makes_no_sense_is_refused(old, new, error, words):
 
 def test_the_built_in_suite_names_what_it_has():
     load_suite("skills")._check_study()
+
+
+def test_a_session_is_measured_while_it_is_played(study, tmp_path):
+    suite = parse_suite(SUITE, "small")
+    measuring = Measuring.of(suite)
+    specs = suite.plan().specs
+    assert measuring.keys == {spec.key for spec in specs} and not Measuring.of(suite, lanes=2).keys
+    spec = specs[-1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept, "cache_folder", lambda: tmp_path)
+        record, _ = measuring(spec)
+        assert record == run(spec)[0]
+        assert kept.load(record) == json.loads(json.dumps(measure(record)))
+        kept.path_of(record).unlink()
+        assert Measuring(frozenset())(spec)[0] == record and kept.load(record) is None
+        patch.setattr(kept, "save", lambda *_: 1 / 0)
+        assert measuring(spec)[0] == record  # what cannot be measured loses no record

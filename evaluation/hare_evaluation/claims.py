@@ -575,7 +575,8 @@ class GenerationClaim(_Claim):
             times = "" if self.minus.times == 1.0 else f"{self.minus.times:g} × "
             name = f"{name} − {times}{whose}{kept.METRICS[self.minus.metric]}"
         if np.isnan(values).all():
-            raise NotRunError(f"{self.metric} does not apply to {self.agent} on {environment}")
+            why = kept.why_not([*runs.values()], self.metric)
+            raise NotRunError(f"no {self.metric} of {self.agent} on {environment}: {why}")
         value = self.at_least if self.at_most is None else self.at_most
         assert value is not None
         target = Target(value, self.at_most is not None, strict=self.strict)

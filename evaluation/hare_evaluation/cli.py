@@ -84,6 +84,7 @@ def run_command(
 
     Finished runs are kept in the store and never repeated: the same command resumes where it stopped.
     """
+    from hare_evaluation.metrics.study import Measuring
     from hare_evaluation.store import Store
 
     chosen = _chosen_suite(suite, env, agent, seeds)
@@ -96,9 +97,8 @@ def run_command(
         typer.echo(note, err=True)
     kept = Store(store)
     title = chosen.title or chosen.name
-    records = _run_all(
-        plan.specs, kept, title, jobs=jobs, backend=backend, address=address, retry_failed=retry_failed
-    )
+    options: dict[str, Any] = {"jobs": jobs, "backend": backend, "address": address, "retry_failed": retry_failed}
+    records = _run_all(plan.specs, kept, title, play=Measuring.of(chosen, lanes), **options)
     _measure_texts(records, plan.labels, chosen.study, jobs)
     _show(records, plan.labels, out if report else None, title, chosen.study)
     if _tell_failures(records, kept):

@@ -21,6 +21,7 @@ from hare_evaluation.store import Record, Store
 from hare_gym.errors import ConfigError, HareError, MissingPackageError, unknown_name
 
 Backend: TypeAlias = Literal["loky", "ray", "serial"]
+Play: TypeAlias = Callable[[RunSpec], tuple[Record, Record]]
 
 BACKENDS: tuple[Backend, ...] = ("loky", "ray", "serial")
 
@@ -37,6 +38,7 @@ def run_all(
     address: str | None = None,
     progress: Callable[[], object] | None = None,
     retry_failed: bool = False,
+    play: Play = run,
 ) -> list[Record]:
     """Runs what the store does not have yet.
 
@@ -50,6 +52,7 @@ def run_all(
         address: The Ray cluster's address; without one, Ray starts on this machine.
         progress: Called once for each of ``specs`` whose record is there.
         retry_failed: Whether failed records are superseded and run again.
+        play: Plays one run on this machine: `hare_evaluation.runner.run`, or what gives the same and does more.
 
     Returns:
         The records of ``specs``, in order.
@@ -76,7 +79,7 @@ def run_all(
             todo[spec.key] = spec
         else:
             tell()
-    for key in _finished(list(todo.values()), store, jobs, backend, address):
+    for key in _finished(list(todo.values()), store, jobs, backend, address, play):
         for _ in range(times[key]):
             tell()
     return [_committed(store, spec.key) for spec in specs]
@@ -90,7 +93,7 @@ def _committed(store: Store, key: str) -> Record:
 
 
 def _finished(
-    specs: list[RunSpec], store: Store, jobs: int | None, backend: Backend, address: str | None
+    specs: list[RunSpec], store: Store, jobs: int | None, backend: Backend, address: str | None, play: Play
 ) -> Iterator[str]:
     """Runs ``specs`` and gives the key of each as it is committed."""
     if not specs:
@@ -103,20 +106,22 @@ def _finished(
     jobs = min(jobs or cpu_count(), len(specs))
     # what another process is running right now is left for last, and is probably there by then
     busy = []
-    for spec, held in _on_this_machine(specs, store.root, jobs if backend == "loky" else 1, blocking=False):
+    for spec, held in _on_this_machine(specs, store.root, jobs if backend == "loky" else 1, False, play):
         if held:
             yield spec.key
         else:
             busy.append(spec)
-    for spec, _ in _on_this_machine(busy, store.root, jobs if backend == "loky" else 1, blocking=True):
+    for spec, _ in _on_this_machine(busy, store.root, jobs if backend == "loky" else 1, True, play):
         yield spec.key
 
 
-def _on_this_machine(specs: list[RunSpec], root: Path, jobs: int, blocking: bool) -> Iterator[tuple[RunSpec, bool]]:
+def _on_this_machine(
+    specs: list[RunSpec], root: Path, jobs: int, blocking: bool, play: Play
+) -> Iterator[tuple[RunSpec, bool]]:
     if jobs == 1 or len(specs) < 2:
         store = Store(root)
         for spec in specs:
-            yield spec, run_and_commit(spec, store, blocking)
+            yield spec, run_and_commit(spec, store, blocking, play)
         return
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -124,7 +129,7 @@ def _on_this_machine(specs: list[RunSpec], root: Path, jobs: int, blocking: bool
     with parallel_config(backend="loky", inner_max_num_threads=1):
         parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
         try:
-            yield from parallel(delayed(_local_worker)(spec, root, blocking) for spec in specs)
+            yield from parallel(delayed(_local_worker)(spec, root, blocking, play) for spec in specs)
         except TerminatedWorkerError as error:
             raise WorkerError(
                 "A worker process was killed, perhaps because the machine ran out of memory. Every finished run is "
@@ -132,7 +137,7 @@ def _on_this_machine(specs: list[RunSpec], root: Path, jobs: int, blocking: bool
             ) from error
 
 
-def run_and_commit(spec: RunSpec, store: Store, blocking: bool = True) -> bool:
+def run_and_commit(spec: RunSpec, store: Store, blocking: bool = True, play: Play = run) -> bool:
     """Runs ``spec`` unless its record is there.
 
     Returns:
@@ -140,15 +145,15 @@ def run_and_commit(spec: RunSpec, store: Store, blocking: bool = True) -> bool:
     """
     with store.lease(spec.key, blocking) as held:
         if held and store.get(spec.key) is None:
-            store.commit(*run(spec))
+            store.commit(*play(spec))
         return held
 
 
-def _local_worker(spec: RunSpec, root: Path, blocking: bool) -> tuple[RunSpec, bool]:
+def _local_worker(spec: RunSpec, root: Path, blocking: bool, play: Play) -> tuple[RunSpec, bool]:
     if threading.current_thread() is threading.main_thread():
         # Ctrl-C in a terminal reaches every process; the parent answers it for all
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return spec, run_and_commit(spec, Store(root), blocking)
+    return spec, run_and_commit(spec, Store(root), blocking, play)
 
 
 def _on_ray(specs: list[RunSpec], store: Store, jobs: int | None, address: str | None) -> Iterator[str]:

@@ -38,7 +38,7 @@ CURVES = ("reward", *FROM_INFO, "observed")
 _INTEGERS = (int, np.integer)
 
 
-def run(spec: RunSpec) -> tuple[Record, Record]:
+def run(spec: RunSpec, watched: Callable[[Any, Agent], Any] | None = None) -> tuple[Record, Record]:
     """Plays one session.
 
     An exception of the agent or the environment ends the session and becomes part of the record, whose curves
@@ -47,6 +47,7 @@ def run(spec: RunSpec) -> tuple[Record, Record]:
 
     Args:
         spec: What to run.
+        watched: From the environment and the agent, the environment to play: the same one, looked at.
 
     Returns:
         The record, the same bytes whenever and wherever the specification is run, and the timing, which is not.
@@ -54,8 +55,10 @@ def run(spec: RunSpec) -> tuple[Record, Record]:
     Raises:
         HareError: The environment or the agent cannot be made.
     """
-    env = make(spec.env, spec.env_kwargs, spec.lanes)
-    session = Session(env, make_agent(spec.agent, **spec.agent_kwargs), spec.lanes, spec.trace_every)
+    env, agent = make(spec.env, spec.env_kwargs, spec.lanes), make_agent(spec.agent, **spec.agent_kwargs)
+    if watched is not None:
+        env = watched(env, agent)
+    session = Session(env, agent, spec.lanes, spec.trace_every)
     environment_seed, rng = seeds(spec.seed_set, spec.seed)
     error = None
     started = perf_counter()

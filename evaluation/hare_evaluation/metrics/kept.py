@@ -111,6 +111,17 @@ def recovered(measured: Sequence[Measured], attribute: str, visit: int) -> Array
     return recovery(X, Y)
 
 
+def why_not(measured: Sequence[Measured], metric: str) -> str:
+    """Why `by_seed` has no value at all of a metric, in words that end a sentence, and what to do about it."""
+    if not metric.startswith("recovery_"):
+        return "it does not apply to such texts"
+    if len(measured) < 2:
+        return "a session's users are read by what the others taught, so it needs 2 sessions: set --seeds 2 or more"
+    if not any(each["states"] for each in measured):
+        return "the agent keeps no state of its users"
+    return f"no user came {RECOVERED_AT} times: set a longer horizon or fewer users"
+
+
 @cache
 def _code() -> str:
     """SHA-256 of the modules that measure, and of the version of the library that they count n-grams with."""

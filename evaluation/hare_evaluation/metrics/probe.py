@@ -1,5 +1,6 @@
 """What the records do not hold: a finished session is played again, and the agent asked for texts and user states.
 
+A session that is yet to be played can be watched instead (`measure_watched`), which gives the same for less.
 The probe is deterministic: the same specification gives the same session, whose actions must be those of the record.
 Asked are all users with the same few queries, twice: what the second answer differs by is the agent's own dice.
 """
@@ -87,19 +88,24 @@ def probe(record: Record) -> Probed:
     watch = Watch(env, agent)
     session = Session(watch, agent, 1)
     session.play(*seeds(spec["seed_set"], spec["seed"]))
-    watch.look()
     if session.actions_hash.hexdigest() != record["actions_sha256"]:
         raise DataError(
             f"Played again, the session of {spec['agent']} on seed {spec['seed']} went another way: the code has "
             "changed since it was recorded. Run it again."
         )
-    inside = env.unwrapped
+    return _probed(spec, watch)
+
+
+def _probed(spec: Any, watch: Watch) -> Probed:
+    """Asks the agent whose session has just ended."""
+    watch.look()
+    inside = watch.unwrapped
     queries = fixed_queries(inside.corpus)
     with one_thread():
-        texts, again = (ask(agent, measurer_of(spec), queries, task["num_users"]) for _ in range(2))
+        texts, again = (ask(watch.agent, measurer_of(spec), queries, inside.task.num_users) for _ in range(2))
     return Probed(
         inside,
-        agent,
+        watch.agent,
         np.array(watch.users),
         np.array(watch.rewards),
         float(np.mean(watch.valid)),
@@ -145,7 +151,15 @@ def measure(record: Record) -> dict[str, Any]:
     Raises:
         DataError: As `probe` does.
     """
-    probed = probe(record)
+    return _measured(record, probe(record))
+
+
+def measure_watched(record: Record, watch: Watch) -> dict[str, Any]:
+    """What `measure` would find, of a session that has just been played through a `Watch`."""
+    return _measured(record, _probed(record["spec"], watch))
+
+
+def _measured(record: Record, probed: Probed) -> dict[str, Any]:
     metrics = generation_metrics(probed, _encoder_name(record["spec"]))
     rounds, entropy = learning.entropy_trajectory(record)
     metrics["entropy_change"] = float(entropy[-1] - entropy[0]) if rounds.size else math.nan
@@ -284,6 +298,10 @@ class Watch:
         self._visits[user] = self._visits.get(user, 0) + 1
         self._next = int(observation["user"])
         return observation, reward, terminated, truncated, info
+
+    def close(self) -> None:
+        """As the environment's."""
+        self.env.close()
 
     def look(self) -> None:
         """Reads the state of the last round's user, which the agent has learned from by now."""
