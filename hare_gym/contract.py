@@ -2,8 +2,9 @@
 
 An **observation** is a flat dict: ``query`` (float64, shape ``(query_dim,)``) and ``user`` (an integer), and
 where a task has them ``query_text`` (str), ``pool`` (float64, ``(num_items, content_dim)``, padded),
-``pool_mask`` (int8, ``(num_items,)``, 1 for an item that can be used this round) and ``pool_text`` (str: the texts
-of the mask's items, in order, with a form feed between them; see :func:`pool_texts_of`).
+``pool_mask`` (int8, ``(num_items,)``, 1 for an item that can be used this round; a fixed pool may have one too) and
+``pool_text`` (str: the texts of the mask's items, in order, with a form feed between them; see
+:func:`pool_texts_of`).
 
 An **action** depends on the task's mode: ``select`` (an item's index), ``slate`` (``slate_size`` indices),
 ``synthesize`` (a content vector, ``(content_dim,)``, in the unit ball), ``write`` (a text). An environment plays
@@ -71,6 +72,7 @@ class TaskSpec:
         pool_texts: The items' texts, where the task has them.
         has_query_text: Whether observations carry ``query_text``.
         has_pool_text: Whether observations carry ``pool_text``, for pools that change from round to round.
+        has_pool_mask: Whether observations carry ``pool_mask`` though the pool is fixed, for items that come or go.
         text_length: The longest text, in characters, of a query, of a written action or of an item of ``pool_text``.
         encoder: The name of the encoder that made the vectors, if one did.
         reward_version: Changes when the reward's meaning does.
@@ -93,6 +95,7 @@ class TaskSpec:
     reward_version: str = "1"
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     has_pool_text: bool = False
+    has_pool_mask: bool = False
 
     def __post_init__(self) -> None:
         if self.pool is not None:
@@ -105,8 +108,9 @@ class TaskSpec:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["pool"] = None if self.pool is None else self.pool.tolist()
         values["kwargs"] = dict(self.kwargs)
-        if not self.has_pool_text:  # younger than the first records, whose digests stay
-            del values["has_pool_text"]
+        for name in ("has_pool_text", "has_pool_mask"):
+            if not values[name]:  # younger than the first records, whose digests stay
+                del values[name]
         return json.dumps(values, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
     @classmethod
@@ -239,6 +243,7 @@ def observation_space(spec: TaskSpec) -> spaces.Dict:
         parts["query_text"] = text_space(spec.text_length)
     if spec.pool is None:
         parts["pool"] = spaces.Box(-np.inf, np.inf, (spec.num_items, spec.content_dim), np.float64)
+    if spec.pool is None or spec.has_pool_mask:
         parts["pool_mask"] = spaces.MultiBinary(spec.num_items)
     if spec.has_pool_text:
         parts["pool_text"] = text_space(spec.num_items * (spec.text_length + 1))

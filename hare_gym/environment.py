@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
 from hare_gym import portable
@@ -106,6 +107,31 @@ def check_mode(owner: str, modes: tuple[ActionMode, ...], mode: str | None) -> A
         if mode == known:
             return known
     raise unknown_name(f"action_mode of {owner}", str(mode), modes)
+
+
+def lane_count(num_envs: Any) -> int:
+    """How many environments a native vector form plays.
+
+    Raises:
+        ConfigError: No whole number, or less than one.
+    """
+    if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
+        raise ConfigError(f"num_envs must be a whole number, at least 1, not {num_envs!r}.")
+    return int(num_envs)
+
+
+def lane_generators(seed: int | list[int | None] | None, num_envs: int) -> list[np.random.Generator]:
+    """The generator of each lane: for one number, lane i gets that of ``seed + i``.
+
+    Raises:
+        ConfigError: Another number of seeds than of lanes.
+    """
+    seeds: list[int | None] = [None] * num_envs
+    if seed is not None:
+        seeds = [seed + i for i in range(num_envs)] if isinstance(seed, int) else seed
+    if len(seeds) != num_envs:
+        raise ConfigError(f"seed must be one number or {num_envs} of them, not {len(seeds)}.")
+    return [seeding.np_random(one)[0] for one in seeds]
 
 
 def item_index(action: Any, num_items: int) -> int:

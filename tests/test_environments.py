@@ -123,8 +123,12 @@ def test_the_native_vector_gives_the_single_environments_bits(make, required_kno
         assert rewards.tolist() == [one[1] for one in played], t
         assert terminated.tolist() == [one[2] for one in played]
         assert truncated.tolist() == [one[3] for one in played] == [t == 140] * size
-        for key in played[0][4]:
-            assert infos[key].tolist() == [one[4][key] for one in played], (t, key)
+        for key, value in played[0][4].items():
+            if isinstance(value, dict):  # an outcome
+                for name in value:
+                    assert infos[key][name].tolist() == [one[4][key][name] for one in played], (t, key, name)
+            else:
+                assert infos[key].tolist() == [one[4][key] for one in played], (t, key)
 
 
 @every_environment

@@ -15,6 +15,8 @@ def register() -> None:
     register_environment("HareRecipe-v0", "hare_gym.envs.recipe:HareRecipe", "hare_gym.envs.recipe:HareRecipeVector")
     study_plan = ("hare_gym.envs.study_plan:HareStudyPlan", "hare_gym.envs.study_plan:HareStudyPlanVector")
     register_environment("HareStudyPlan-v0", *study_plan)
+    prompts = ("hare_gym.envs.prompts:HarePrompts", "hare_gym.envs.prompts:HarePromptsVector")
+    register_environment("HarePrompts-v0", *prompts)
     for number in range(1, 8):
         lamp = ("hare_gym.envs.lamp:HareLaMP", "hare_gym.envs.lamp:HareLaMPVector")
         register_environment(f"HareLaMP{number}-v0", *lamp, kwargs={"number": number})

@@ -14,14 +14,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.utils import seeding
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from hare_gym import portable
 from hare_gym.config import configure
 from hare_gym.contract import ActionMode, TaskSpec, action_space, observation_space
-from hare_gym.environment import Environment, check_mode, content_vector, item_index
+from hare_gym.environment import Environment, check_mode, content_vector, item_index, lane_count, lane_generators
 from hare_gym.envs.noise import beta, beta_batch, stream
 from hare_gym.errors import ActionError, ConfigError
 
@@ -458,9 +457,7 @@ class HareBilinearVector(gym.vector.VectorEnv[dict[str, Any], Any, Any]):
         self, num_envs: int = 1, action_mode: str | None = None, shared_world: bool = False, **knobs: Any
     ) -> None:
         knobs.pop("render_mode", None)
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
-            raise ConfigError(f"num_envs must be a whole number, at least 1, not {num_envs!r}.")
-        self.num_envs = int(num_envs)
+        self.num_envs = lane_count(num_envs)
         self.config = configure(BilinearConfig, knobs, "HareBilinear")
         if shared_world and self.config.drift:
             raise ConfigError("shared_world needs drift=0: the lanes would move the same user apart.")
@@ -481,12 +478,7 @@ class HareBilinearVector(gym.vector.VectorEnv[dict[str, Any], Any, Any]):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Draws the worlds (with a seed, or the first time) and starts a session in each."""
         if seed is not None or not self._rngs:
-            seeds: list[int | None] = [None] * self.num_envs
-            if seed is not None:
-                seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-            if len(seeds) != self.num_envs:
-                raise ConfigError(f"seed must be one number or {self.num_envs} of them, not {len(seeds)}.")
-            self._rngs = [seeding.np_random(one)[0] for one in seeds]
+            self._rngs = lane_generators(seed, self.num_envs)
             self._worlds.draw_worlds(self._rngs, self.shared_world)
             if self.shared_world:
                 self.task = _task(self.config, self._knobs, self.action_mode, self._worlds.pool[:, :, 0].T)

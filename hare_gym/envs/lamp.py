@@ -14,13 +14,12 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.utils import seeding
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from hare_gym.config import configure
 from hare_gym.contract import ActionMode, TaskSpec, action_space, observation_space, sanitise
-from hare_gym.environment import Environment, check_mode, item_index
+from hare_gym.environment import Environment, check_mode, item_index, lane_count, lane_generators
 from hare_gym.envs.noise import stream
 from hare_gym.errors import ActionError, ConfigError, DataError
 from hare_gym.lamp import metrics
@@ -474,9 +473,7 @@ class HareLaMPVector(gym.vector.VectorEnv[dict[str, Any], Any, Any]):
         self, num_envs: int = 1, action_mode: str | None = None, shared_world: bool = False, **knobs: Any
     ) -> None:
         knobs.pop("render_mode", None)
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
-            raise ConfigError(f"num_envs must be a whole number, at least 1, not {num_envs!r}.")
-        self.num_envs = int(num_envs)
+        self.num_envs = lane_count(num_envs)
         self.config = configure(LaMPConfig, knobs, "HareLaMP")
         self.action_mode: ActionMode = check_mode("HareLaMP", MODES, action_mode)
         self.shared_world = shared_world
@@ -499,12 +496,7 @@ class HareLaMPVector(gym.vector.VectorEnv[dict[str, Any], Any, Any]):
         """Draws the users (with a seed, or the first time) and starts a session in every lane."""
         W = self.num_envs
         if seed is not None or not self._rngs:
-            seeds: list[int | None] = [None] * W
-            if seed is not None:
-                seeds = [seed + i for i in range(W)] if isinstance(seed, int) else seed
-            if len(seeds) != W:
-                raise ConfigError(f"seed must be one number or {W} of them, not {len(seeds)}.")
-            self._rngs = [seeding.np_random(one)[0] for one in seeds]
+            self._rngs = lane_generators(seed, self.num_envs)
             self._rounds.draw_worlds(self._rngs[:1] if self.shared_world else self._rngs)
         sources = self._rounds.sources
         starts = [int(rng.integers(2**63)) for rng in self._rngs]
