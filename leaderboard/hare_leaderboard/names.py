@@ -57,6 +57,9 @@ Name = Annotated[str, AfterValidator(_name)]
 Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_one_line)]
 """One line of visible characters."""
 
+Title = Annotated[str, StringConstraints(max_length=64), AfterValidator(_one_line)]
+"""A line short enough for a table."""
+
 Text = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_text)]
 """A paragraph of visible characters."""
 
