@@ -17,6 +17,7 @@ TASKS = {
     "HareBilinear-v0": {"num_items": 16, "num_users": 4, "horizon": 60},
     "HareClassification-v0": {"table": "wine", "horizon": 60},
     "HareSkills-v0": {"num_users": 4, "horizon": 12},
+    "HarePrompts-v0": {"horizon": 60},
     **{id: {"horizon": 60} for id in SMALL_TASKS},
 }
 
@@ -42,6 +43,8 @@ def test_it_keeps_the_contract(agent, name):
     offered = ["HareBilinear-v0", "SmallText-v0", "SmallSlate-v0"]
     if agent.modes == {"write"}:  # it may need texts that can be measured, or a user's own
         offered += ["HareSkills-v0", "HareLaMP4-v0"]
+    if "slate" in agent.modes:  # it may need prompts, or outcomes
+        offered += ["HarePrompts-v0"]
     playable = [id for id in offered if agent.modes & set(modes_of(id))]
     assert playable, "no environment here has a mode that it plays"
     check_agent(agent, playable)
@@ -69,6 +72,8 @@ def test_no_round_of_any_task_beats_the_oracle(agent, name):
             while not truncated:
                 action = agent.act(observation)
                 after, reward, _, truncated, info = env.step(action)
+                if "outcome" in info:
+                    agent.feedback(observation, action, info["outcome"])
                 agent.update(observation, action, reward)
                 assert info["regret"] >= -1e-9, (id, mode)
                 observation = after

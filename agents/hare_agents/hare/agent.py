@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from hare_agents.hare.config import HAREConfig
 from hare_agents.hare.model import HARE, OWNER
 from hare_agents.items import Array, round_pool
+from hare_agents.slates import credited
 from hare_gym.config import configure
 from hare_gym.contract import Action, ActionMode, Agent, Observation, SearchSpace, TaskSpec
 
@@ -19,7 +21,11 @@ _DIRECTIONS = 1024
 
 
 class HAREAgent(Agent):
-    """`HARE` behind the contract: ``select``, ``slate`` (learned as the mean of its items) and ``synthesize``."""
+    """`HARE` behind the contract: ``select``, ``slate`` and ``synthesize``.
+
+    Of a slate each item's own credit is learned where the task tells which position was chosen (`feedback`),
+    otherwise the reward of the mean of its items.
+    """
 
     modes: ClassVar[frozenset[ActionMode]] = frozenset({"select", "slate", "synthesize"})
     search_space: ClassVar[SearchSpace] = {
@@ -46,6 +52,7 @@ class HAREAgent(Agent):
         if 0.0 < self.config.freeze_at < 1.0:
             knobs["freeze_at"] = int(self.config.freeze_at * spec.horizon)
         self.hare = HARE(pool, spec.query_dim, rng, **knobs)
+        self._told: deque[int] = deque()
 
     def _of_round(self, observation: Observation) -> tuple[Array | None, NDArray[np.bool_] | None]:
         """The round's own items, if the pool changes, and which can be used."""
@@ -64,8 +71,16 @@ class HAREAgent(Agent):
             return np.asarray(hare.choose(round, self.spec.slate_size, items, usable), dtype=np.int64)
         return int(hare.choose(round, None, items, usable))
 
+    def feedback(self, observation: Observation, action: Action, outcome: Mapping[str, float]) -> None:
+        """Notes the position of a slate that was chosen until the reward comes."""
+        if self.spec.action_mode == "slate" and "selected" in outcome:
+            self._told.append(int(outcome["selected"]))
+
     def update(self, observation: Observation, action: Action, reward: float) -> None:
         """Learns the reward of what was shown."""
+        if self._told:
+            self._learn_each(observation, action, credited(len(action), self._told.popleft(), reward))
+            return
         hare, (items, _) = self.hare, self._of_round(observation)
         round = hare.prepare(observation["query"], int(observation["user"]))
         if self.spec.action_mode == "synthesize":
@@ -76,6 +91,14 @@ class HAREAgent(Agent):
         y = pool[action]
         cluster = int(hare.pool.cluster[action]) if items is None and self.spec.action_mode == "select" else None
         hare.learn(round, y.mean(axis=0) if self.spec.action_mode == "slate" else y, cluster, reward)
+
+    def _learn_each(self, observation: Observation, slate: Action, credit: Array) -> None:
+        hare, (items, _) = self.hare, self._of_round(observation)
+        pool = self.spec.pool if items is None else items
+        assert pool is not None
+        for item, earned in zip(slate, credit.tolist(), strict=True):
+            round = hare.prepare(observation["query"], int(observation["user"]))
+            hare.learn(round, pool[item], int(hare.pool.cluster[item]) if items is None else None, earned)
 
     def act_batch(self, observations: Observation) -> Action:
         """As `act` for B users; one item each, of the task's own pool, is chosen for all of them at once."""
