@@ -151,7 +151,7 @@ class Features:
             counts = profile.counts
             similar = np.maximum(profile.similarities(asked), 0.0)
             weights = similar * similar
-            votes = profile.of_label.T @ weights
+            votes = profile.summed(weights)
             found[:, 0] = counts / len(profile.items)
             found[:, 1] = votes / max(float(weights.sum()), 1e-12)
             found[:, 2] = (profile.of_label * similar[:, None]).max(axis=0)
@@ -177,7 +177,7 @@ class Features:
             own = min(max(mean + profile.slope * (feeling - profile.feeling), 1.0), 5.0)
             latest = float(profile.scores[-3:].mean())
             found[:, 12] = profile.counts / len(profile.items)
-            found[:, 13] = profile.of_label.T[:, profile.rated] @ weights / weights.sum()
+            found[:, 13] = (profile.of_label[profile.rated] * weights[:, None]).sum(axis=0) / weights.sum()
         y = np.arange(1.0, 6.0)
         z = (y - 3.0) / 2.0
         found[:, 0] = z
@@ -372,11 +372,15 @@ class _Profile:
         """Items by label, ``(L,)``."""
         return np.asarray(self.of_label.sum(axis=0))
 
+    def summed(self, weights: Array) -> Array:
+        """Sums of the items' weights ``(P,)`` by label, ``(L,)``; not by BLAS, whose order of adding is its own."""
+        return np.asarray((self.of_label * weights[:, None]).sum(axis=0))
+
     @cached_property
     def lately(self) -> Array:
         """Share of each label where later items count more, ``(L,)``."""
         weights = np.cumprod(np.full(len(self.items), _FADING))[::-1]
-        return np.asarray(weights @ self.of_label / weights.sum())
+        return np.asarray(self.summed(weights) / weights.sum())
 
     @cached_property
     def rated(self) -> NDArray[np.bool_]:
