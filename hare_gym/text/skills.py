@@ -32,6 +32,7 @@ _WHEN = re.compile(r"\b(?:when|whenever|while|before|after|if|for|use (?:this|it
 _FENCE = re.compile(r"^---[ \t]*$", re.MULTILINE)
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _MAX_DEPTH = 8
+_TOO_DEEP = f"Values are nested deeper than {_MAX_DEPTH} levels."
 
 
 class SkillError(DataError):
@@ -473,6 +474,9 @@ def _mapping(block: str) -> tuple[dict[str, tuple[int, Any]], list[Violation]]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 2 if error.problem_mark else 2
         problem = " ".join(filter(None, (error.context, error.problem)))
+        if "nesting depth" in problem:  # newer builds of libyaml stop by themselves
+            violations.append(Violation(line, "nesting", _TOO_DEEP))
+            return entries, violations
         message = f"The frontmatter is not YAML: {problem}. Put text with a colon or a number sign in quotes."
         violations.append(Violation(line, "yaml", message))
     except yaml.YAMLError as error:
@@ -515,7 +519,7 @@ class _Events:
 
 def _node(events: _Events, depth: int) -> Any:
     if depth > _MAX_DEPTH:
-        raise _Stop(Violation(events.line(), "nesting", f"Values are nested deeper than {_MAX_DEPTH} levels."))
+        raise _Stop(Violation(events.line(), "nesting", _TOO_DEEP))
     line = events.line()
     event = events.next()
     if isinstance(event, yaml.ScalarEvent):
