@@ -49,7 +49,8 @@ class Row:
         iqm: The interquartile mean, with a stratified bootstrap interval.
         rank: Its rank and the ranks that cannot be excluded; ``None`` if unranked.
         why: Why it is unranked, in a sentence; empty if ranked.
-        p: Of the paired comparison with the first row, Holm-corrected over all pairs of the track; NaN if unranked.
+        p: Of the paired comparison with the first row, Holm-corrected over all pairs of the track; NaN for the first
+            row itself and for unranked ones.
         gap: Hidden minus public mean normalised regret; NaN where one is missing.
         micros: Median microseconds that the agent took for a round, to act and to learn.
         front: Whether no ranked entry has both less regret and less time.
@@ -158,7 +159,8 @@ def rank_track(name: str, results: Iterable[Stored]) -> Track:
         if why:
             rows.append(_row(stored, earlier, None, why, math.nan, False))
         else:
-            rows.append(_row(stored, earlier, ranks[i], "", float(p_values[i, best]), front[i]))
+            p = math.nan if i == best else float(p_values[i, best])
+            rows.append(_row(stored, earlier, ranks[i], "", p, front[i]))
             i += 1
     rows.sort(key=_display_order)
     return Track(name, rows, definition)

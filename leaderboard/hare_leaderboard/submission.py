@@ -97,9 +97,14 @@ def _entry_point(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    if text and not _URL.fullmatch(text):
+    if text and not is_link(text):
         raise ValueError(f"must be an https address, not {text!r}")
     return text
+
+
+def is_link(text: str) -> bool:
+    """Whether a text can be the address of a link."""
+    return _URL.fullmatch(text) is not None
 
 
 def _plain(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
