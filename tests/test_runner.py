@@ -338,6 +338,16 @@ def test_trace_counts_each_users_rounds():
     assert max(begun for begun, _ in seen.values()) > 100
 
 
+def test_trace_tells_what_came_of_the_rounds():
+    record, _ = run(spec("HareBilinear-v0", horizon=60, trace_every=1))
+    trace = record["trace"]
+    assert sum(trace["expected_reward"]) == pytest.approx(record["totals"]["expected_reward"])
+    actions = np.array(trace["item"], dtype="<i8")
+    assert hashlib.sha256(actions.tobytes()).hexdigest() == record["actions_sha256"]
+    written, _ = run(spec("HareBilinear-v0", agent="random", horizon=20, action_mode="synthesize", trace_every=1))
+    assert "item" not in written["trace"]
+
+
 def test_trace_changes_neither_the_session_nor_the_key_of_others():
     plain, traced = spec(), spec(trace_every=5)
     assert "trace_every" not in plain.settings() and plain.key != traced.key

@@ -387,15 +387,7 @@ class RewardMarginClaim(_Claim):
 
     def _margins(self, view: View, environment: str, agent: str) -> Array:
         records = view.results.finished(environment, agent).values()
-        return np.array([self._margin(record) for record in records])
-
-    def _margin(self, record: Record) -> float:
-        T = record["rounds"][-1]
-        ends = [(1 - self.last) * T, T]
-        own, best = (
-            np.diff(curve_at(record, name, ends))[0] for name in ("expected_reward", "catalogue_oracle_reward")
-        )
-        return float((own - best) / (self.last * T))
+        return np.array([catalogue_margin(record, self.last) for record in records])
 
 
 class LeadClaim(_Claim):
@@ -727,6 +719,14 @@ def recovery(record: Record, regain: float = 0.9, window: float = 0.02) -> tuple
     rounds = np.arange(change + window * T, end + 1e-9 * T, T / 100)
     back = rounds[level(rounds - window * T, rounds) >= regain * before]
     return (float(back[0] - change) / users if back.size else math.inf), (end - change) / users
+
+
+def catalogue_margin(record: Record, last: float) -> float:
+    """Expected reward minus what the catalogue's best item would earn, a round, over the last share of rounds."""
+    T = record["rounds"][-1]
+    ends = [(1 - last) * T, T]
+    own, best = (np.diff(curve_at(record, name, ends))[0] for name in ("expected_reward", "catalogue_oracle_reward"))
+    return float((own - best) / (last * T))
 
 
 def reward_after(record: Record, visits: float) -> float:

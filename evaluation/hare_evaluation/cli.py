@@ -189,6 +189,44 @@ def theory_command(
         write_page(page, generated, COMMAND)
 
 
+@app.command("paper")
+def paper_command(
+    scale: Annotated[str | None, typer.Option(help="small or full (default): what the plan has.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Another plan than evaluation/suites/hypotheses.yaml.")] = None,
+    jobs: Jobs = None,
+    store: StoreFolder = Path("runs"),
+    out: ReportFolder = Path("report"),
+    decoder: Annotated[list[str] | None, typer.Option(help="One more decoder to compare: a name or folder.")] = None,
+    verify: Annotated[Path | None, typer.Option(metavar="DIR", help="Check the paper in a folder instead.")] = None,
+    share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="With --verify: of the records to play again.")
+    ] = 0.05,
+    pilot: Annotated[
+        bool, typer.Option("--pilot", help="Only print every endpoint's spread on pilot seeds.")
+    ] = False,
+    simulate: Annotated[int | None, typer.Option(min=20, help="Only judge so many simulated studies.")] = None,
+    play: Annotated[bool, typer.Option("--play/--no-play", help="Play what is missing.")] = True,
+    page: Annotated[Path | None, typer.Option(help="A Markdown page whose generated part is replaced.")] = None,
+) -> None:
+    """Run (or resume) the paper: hypotheses, text experiments, ablations, scaling; one report with all verdicts.
+
+    It says first how long it will take. With --verify DIR a random 5% of the records in DIR's paper is played again.
+    """
+    from hare_evaluation.paper import commands
+
+    options = commands.Options(scale, plan, jobs, store, out, tuple(decoder or ()), play, page)
+    if verify is not None:
+        done = commands.verify_paper(options, verify, share)
+    elif pilot:
+        done = commands.print_pilot(options)
+    elif simulate is not None:
+        done = commands.simulate_studies(options, simulate)
+    else:
+        done = commands.make_paper(options)
+    if not done:
+        raise typer.Exit(1)
+
+
 @app.command("report")
 def report_command(
     suite: SuiteName = None,

@@ -101,7 +101,7 @@ def _(entry: SweepFigure, view: View) -> Drawing:
         f"Final regret over that of {entry.reference} on the same seeds, against {entry.knob}: ratio of means with "
         "95% intervals. Below 1 is better."
     )
-    return Drawing(frame, caption, lambda: figures.knob_sweep(frame, entry.knob, entry.reference))
+    return Drawing(frame, caption, lambda: figures.knob_sweep(frame, entry.knob, entry.reference, entry.logarithmic))
 
 
 @drawing.register

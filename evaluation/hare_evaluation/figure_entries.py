@@ -54,6 +54,7 @@ class SweepFigure(_FigureEntry):
     knob: str
     agents: list[str] = Field(min_length=1)
     reference: str
+    logarithmic: bool = False
 
     def labels(self) -> list[str]:
         """The agents' labels that it names."""

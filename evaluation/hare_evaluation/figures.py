@@ -62,7 +62,7 @@ STYLE: Any = {
 def regret_curves(results: Results, environment: str) -> Figure:
     """Cumulative regret, mean over seeds with a pointwise 95% band: on plain axes, and on logarithmic ones."""
     with matplotlib.rc_context(STYLE):
-        figure = _figure(9.2, 3.6)
+        figure = single(9.2, 3.6)
         plain, logarithmic = figure.subplots(1, 2)
         ends = _curves(plain, results, environment, "regret")
         _curves(logarithmic, results, environment, "regret")
@@ -76,10 +76,10 @@ def regret_curves(results: Results, environment: str) -> Figure:
 def regret_panels(results: Results, environments: Sequence[str], agents: Sequence[str]) -> Figure:
     """Cumulative regret of chosen agents, a panel an environment: mean over seeds, pointwise 95% bands."""
     with matplotlib.rc_context(STYLE):
-        figure, panels = _panels(len(environments), 3.0, columns=1)
-        for axes, environment in zip(panels, environments, strict=True):
+        figure, grid = panels(len(environments), 3.0, columns=1)
+        for axes, environment in zip(grid, environments, strict=True):
             ends = _curves(axes, results, environment, "regret", agents)
-            axes.set(title=_plain(environment), xlabel="round", ylabel="cumulative regret", xlim=(0, None))
+            axes.set(title=plain(environment), xlabel="round", ylabel="cumulative regret", xlim=(0, None))
             axes.set_ylim(bottom=min(0.0, axes.dataLim.y0))
             _label_lines(axes, ends, 3.0)
     return figure
@@ -93,7 +93,7 @@ def trajectories(frame: pd.DataFrame) -> Figure:
     """
     environments, diagnostics = (list(dict.fromkeys(frame[name])) for name in ("environment", "diagnostic"))
     with matplotlib.rc_context(STYLE):
-        figure = _figure(6.6, 0.5 + 2.1 * len(diagnostics))
+        figure = single(6.6, 0.5 + 2.1 * len(diagnostics))
         grid = figure.subplots(len(diagnostics), len(environments), sharex=True, sharey="row", squeeze=False)
         for row, diagnostic in zip(grid, diagnostics, strict=True):
             for axes, environment in zip(row, environments, strict=True):
@@ -105,9 +105,9 @@ def trajectories(frame: pd.DataFrame) -> Figure:
                     axes.plot(part["visit"], part["mean"], color=colour, linestyle=style, label=f"{users} users")
                     axes.fill_between(part["visit"], part["low"], part["high"], color=colour, alpha=0.18, linewidth=0)
                 axes.set_xscale("log")
-            row[0].set_ylabel(DIAGNOSTICS.get(diagnostic, _plain(diagnostic)))
+            row[0].set_ylabel(DIAGNOSTICS.get(diagnostic, plain(diagnostic)))
         for axes, environment in zip(grid[0], environments, strict=True):
-            axes.set_title(_plain(environment))
+            axes.set_title(plain(environment))
         for axes in grid[-1]:
             axes.set_xlabel("the user's visit")
             axes.xaxis.set_major_formatter("{x:g}")
@@ -115,30 +115,37 @@ def trajectories(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def knob_sweep(frame: pd.DataFrame, knob: str, reference: str) -> Figure:
+def knob_sweep(frame: pd.DataFrame, knob: str, reference: str, logarithmic: bool = False) -> Figure:
     """Regret relative to a reference against a knob, with 95% intervals.
 
     Args:
         frame: From :func:`hare_evaluation.drawings.sweep_frame`.
         knob: Its name.
         reference: The label of the agent that is 1.
+        logarithmic: Whether the knob's axis is.
     """
     with matplotlib.rc_context(STYLE):
-        figure = _figure(6.6, 3.4)
+        figure = single(6.6, 3.4)
         axes = figure.subplots()
         agents = list(dict.fromkeys(frame["agent"]))
         step = 0.012 * float(np.ptp(frame["knob"]))
         for i, agent in enumerate(agents):
             part = frame[frame["agent"] == agent]
-            x = part["knob"] + step * (i - (len(agents) - 1) / 2)
+            place = i - (len(agents) - 1) / 2
+            x = part["knob"] * (1 + 0.04 * place) if logarithmic else part["knob"] + step * place
             colour, style = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
             axes.plot(
-                x, part["ratio"], "osD^v"[i % 5], color=colour, linestyle=style, markersize=5, label=_plain(agent)
+                x, part["ratio"], "osD^v"[i % 5], color=colour, linestyle=style, markersize=5, label=plain(agent)
             )
             axes.vlines(x, part["ratio_low"], part["ratio_high"], color=colour, linewidth=1.4)
         axes.axhline(1.0, color="#444444", linewidth=1)
-        axes.set(xlabel=_plain(knob), ylabel=f"regret ÷ that of {_plain(reference)}")
+        axes.set(xlabel=plain(knob), ylabel=f"regret ÷ that of {plain(reference)}")
         axes.set_ylim(0, 1.06 * axes.dataLim.y1)
+        if logarithmic:
+            axes.set_xscale("log")
+            values = sorted(set(frame["knob"]))
+            axes.set_xticks(values, labels=[f"{value:,g}" for value in values])
+            axes.set_xticks([], minor=True)
         axes.legend()
     return figure
 
@@ -153,16 +160,16 @@ def ratio_forest(frame: pd.DataFrame, agent: str) -> Figure:
     environments, variants = (list(dict.fromkeys(frame[name])) for name in ("environment", "agent"))
     with matplotlib.rc_context(STYLE):
         height = 0.8 + 0.24 * len(variants)
-        figure, panels = _panels(len(environments), height, sharey=True)
-        for axes, environment in zip(panels, environments, strict=True):
+        figure, grid = panels(len(environments), height, sharey=True)
+        for axes, environment in zip(grid, environments, strict=True):
             part = frame[frame["environment"] == environment]
             for _, row in part.iterrows():
                 y = variants.index(row["agent"])
                 _whisker(axes, row, "ratio", y, COLOURS[1] if row["ratio_low"] > 1.0 else COLOURS[0], "o")
             axes.axvline(1.0, color="#444444", linewidth=1)
-            axes.set(title=_plain(environment), ylim=(len(variants) - 0.5, -0.5))
-            axes.set_xlabel(f"regret ÷ that of {_plain(agent)}")
-            axes.set_yticks(range(len(variants)), labels=[_plain(variant) for variant in variants])
+            axes.set(title=plain(environment), ylim=(len(variants) - 0.5, -0.5))
+            axes.set_xlabel(f"regret ÷ that of {plain(agent)}")
+            axes.set_yticks(range(len(variants)), labels=[plain(variant) for variant in variants])
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
     return figure
@@ -177,18 +184,18 @@ def attention_maps(frame: pd.DataFrame) -> Figure:
     users = list(dict.fromkeys(frame["user"]))
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         queries, clusters = frame["query"].nunique(), frame["cluster"].nunique()
-        figure = _figure(6.6, 1.1 + 2 * max(1.0, 0.2 * queries))
-        panels = figure.subplots(len(users), 1, sharex=True)
-        for axes, user in zip(panels, users, strict=True):
+        figure = single(6.6, 1.1 + 2 * max(1.0, 0.2 * queries))
+        rows = figure.subplots(len(users), 1, sharex=True)
+        for axes, user in zip(rows, users, strict=True):
             part = frame[frame["user"] == user].pivot(index="query", columns="cluster", values="attention")
             image = axes.imshow(
                 part.to_numpy(), cmap="cividis", vmin=0.0, vmax=frame["attention"].max(), aspect="auto"
             )
             axes.set(title=f"user {user}", ylabel="query")
             axes.set_yticks(range(queries), labels=[str(i + 1) for i in range(queries)])
-        panels[-1].set_xlabel("knowledge cluster")
-        panels[-1].set_xticks(range(0, clusters, max(1, clusters // 8)))
-        figure.colorbar(image, ax=list(panels), label="attention (sums to 1 along a row)")
+        rows[-1].set_xlabel("knowledge cluster")
+        rows[-1].set_xticks(range(0, clusters, max(1, clusters // 8)))
+        figure.colorbar(image, ax=list(rows), label="attention (sums to 1 along a row)")
     return figure
 
 
@@ -202,7 +209,7 @@ def metric_panels(frame: pd.DataFrame) -> Figure:
     with matplotlib.rc_context(STYLE):
         columns = min(3, len(metrics))
         rows = -(-len(metrics) // columns)
-        figure = _figure(9.2, rows * (0.75 + 0.2 * len(agents)))
+        figure = single(9.2, rows * (0.75 + 0.2 * len(agents)))
         grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
         for axes in grid.flat[len(metrics) :]:
             axes.set_axis_off()
@@ -214,23 +221,24 @@ def metric_panels(frame: pd.DataFrame) -> Figure:
                 _whisker(axes, renamed, "value", i, COLOURS[i % len(COLOURS)], "o")
                 told = {"fontsize": 7, "va": "center", "transform": axes.get_yaxis_transform()}
                 axes.text(1.02, i, f"{row['mean']:.3g}".replace("-", "−"), **told)
-            axes.set_title(_plain(part["name"].iloc[0]), fontsize=8.5)
+            axes.set_title(plain(part["name"].iloc[0]), fontsize=8.5)
             axes.set_ylim(len(agents) - 0.5, -0.5)
-            axes.set_yticks(range(len(agents)), labels=[_plain(agent) for agent in agents])
+            axes.set_yticks(range(len(agents)), labels=[plain(agent) for agent in agents])
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
             axes.margins(x=0.12)
     return figure
 
 
-def learning_curves(frame: pd.DataFrame) -> Figure:
+def learning_curves(frame: pd.DataFrame, what: str = "expected reward") -> Figure:
     """Reward against a user's visits, a line an agent, with 95% intervals.
 
     Args:
         frame: From :func:`hare_evaluation.drawings.learning_frame`.
+        what: The name of what is drawn, if it is no reward.
     """
     with matplotlib.rc_context(STYLE):
-        figure = _figure(6.6, 3.4)
+        figure = single(6.6, 3.4)
         axes = figure.subplots()
         agents = list(dict.fromkeys(frame["agent"]))
         for i, agent in enumerate(agents):
@@ -239,9 +247,9 @@ def learning_curves(frame: pd.DataFrame) -> Figure:
             colour, style = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
             axes.plot(x, part["mean"], "osD^vP*X"[i], color=colour, linestyle=style, markersize=4.5)
             axes.vlines(x, part["low"], part["high"], color=colour, linewidth=1.2)
-        axes.set(xlabel="the user's visits", ylabel="expected reward")
+        axes.set(xlabel="the user's visits", ylabel=what)
         _visits_axis(axes, frame["first"].max())
-        axes.legend(axes.lines, [_plain(agent) for agent in agents], loc="center left", bbox_to_anchor=(1.01, 0.5))
+        axes.legend(axes.lines, [plain(agent) for agent in agents], loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
 
@@ -253,18 +261,18 @@ def reward_panels(frame: pd.DataFrame) -> Figure:
     """
     environments, agents = (list(dict.fromkeys(frame[name])) for name in ("environment", "agent"))
     with matplotlib.rc_context(STYLE):
-        figure, panels = _panels(len(environments), 2.3)
-        for axes, environment in zip(panels, environments, strict=True):
+        figure, grid = panels(len(environments), 2.3)
+        for axes, environment in zip(grid, environments, strict=True):
             for i, agent in enumerate(agents):
                 part = frame[(frame["environment"] == environment) & (frame["agent"] == agent)]
                 # the first span begins at 0, which a logarithmic axis does not have
                 x = np.sqrt(np.maximum(part["first"], part["last"] / 4) * part["last"])
                 colour, style = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
-                axes.plot(x, part["mean"], color=colour, linestyle=style, linewidth=1.4, label=_plain(agent))
+                axes.plot(x, part["mean"], color=colour, linestyle=style, linewidth=1.4, label=plain(agent))
                 axes.fill_between(x, part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
-            axes.set(title=_plain(environment), xlabel="rounds per user", ylabel="reward a round")
+            axes.set(title=plain(environment), xlabel="rounds per user", ylabel="reward a round")
             _visits_axis(axes, frame["last"].max())
-        lines, names = panels[0].get_legend_handles_labels()
+        lines, names = grid[0].get_legend_handles_labels()
         figure.legend(lines, names, loc="outside lower center", ncols=min(4, len(names)))
     return figure
 
@@ -276,7 +284,7 @@ def recovery_curves(frame: pd.DataFrame) -> Figure:
         frame: From :func:`hare_evaluation.drawings.user_recovery_frame`.
     """
     with matplotlib.rc_context(STYLE):
-        figure = _figure(6.6, 3.4)
+        figure = single(6.6, 3.4)
         axes = figure.subplots()
         attributes = list(dict.fromkeys(frame["attribute"]))
         for i, (attribute, colour, style) in enumerate(zip(attributes, COLOURS, DASHES, strict=False)):
@@ -301,7 +309,7 @@ def _visits_axis(axes: Axes, last: float) -> None:
 def reward_curves(results: Results, environment: str) -> Figure:
     """Mean reward of the observed rounds so far, mean over seeds with a pointwise 95% band."""
     with matplotlib.rc_context(STYLE):
-        figure = _figure(9.2, 3.4)
+        figure = single(9.2, 3.4)
         axes = figure.subplots()
         ends = _curves(axes, results, environment, "mean_reward")
         axes.set(title="Mean reward so far", xlabel="round", xlim=(0, None))
@@ -320,7 +328,7 @@ def final_regret(frame: pd.DataFrame, colours: dict[str, int]) -> Figure:
     frame = frame[frame["seeds"] > 0]
     what = "Normalised regret (Random = 1)" if "environments" in frame.attrs else "Final regret"
     with matplotlib.rc_context(STYLE):
-        figure = _figure(9.2, 0.9 + 0.34 * max(2, len(frame)))
+        figure = single(9.2, 0.9 + 0.34 * max(2, len(frame)))
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
         for y, (_, row) in enumerate(frame.iterrows()):
             colour = COLOURS[colours[row["agent"]] % len(COLOURS)]
@@ -329,7 +337,7 @@ def final_regret(frame: pd.DataFrame, colours: dict[str, int]) -> Figure:
             right.plot([row["rank_low"], row["rank_high"]], [y, y], color=colour, linewidth=5, solid_capstyle="round")
             right.plot(row["rank"], y, "o", color="white", markersize=4.5, markeredgecolor=colour)
         left.set(title=f"{what}: mean (●) and IQM (◆), 95% intervals", ylim=(len(frame) - 0.5, -0.5))
-        left.set_yticks(range(len(frame)), labels=[_plain(agent) for agent in frame["agent"]])
+        left.set_yticks(range(len(frame)), labels=[plain(agent) for agent in frame["agent"]])
         right.set(title="Rank (○) and its simultaneous 95% interval", xlim=(0.6, max(2, len(frame)) + 0.4))
         right.set_xticks(range(1, len(frame) + 1))
         for axes in (left, right):
@@ -351,7 +359,7 @@ def off_policy_forest(
     """
     frame = frame[frame["seeds"] > 0]
     with matplotlib.rc_context(STYLE):
-        figure = _figure(9.2, 1.0 + 0.2 * max(1, len(names)) * max(1, len(frame)))
+        figure = single(9.2, 1.0 + 0.2 * max(1, len(names)) * max(1, len(frame)))
         axes = figure.subplots()
         step = 0.8 / max(1, len(names))
         markers = "osD^v<>"
@@ -362,40 +370,48 @@ def off_policy_forest(
             if y:
                 axes.axhline(y - 0.5, color="#E4E4E4", linewidth=0.6)
         for i, name in enumerate(names):
-            label = _plain(ESTIMATORS.get(name, name))
+            label = plain(ESTIMATORS.get(name, name))
             axes.plot([], [], markers[i % 7], color="#444444", label=label, markersize=4.5)
         if logger is not None:
             axes.axvline(logger, color="#444444", linewidth=1, linestyle=(0, (4, 2)), label="the logger's own rate")
         axes.set(title="Estimated reward per round, 95% intervals", ylim=(len(frame) - 0.5, -0.5))
-        axes.set_yticks(range(len(frame)), labels=[_plain(agent) for agent in frame["agent"]])
+        axes.set_yticks(range(len(frame)), labels=[plain(agent) for agent in frame["agent"]])
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
 
-def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Writes ``stem.png`` (200 dots an inch) and ``stem.svg``; the same figure gives the same bytes."""
-    png, svg = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
+_METADATA: dict[str, Any] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Writes ``stem.png`` (200 dots an inch), ``stem.svg`` or ``stem.pdf``; the same figure gives the same bytes."""
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
     with matplotlib.rc_context(STYLE):
-        figure.savefig(png, dpi=200, metadata={"Software": None})
-        # what has been laid out once is laid out for both, which is a quarter of the time
-        figure.set_layout_engine("none")
-        figure.savefig(svg, metadata={"Date": None, "Creator": None})
-    return png, svg
+        for path, kind in zip(paths, kinds, strict=True):
+            figure.savefig(path, dpi=200, metadata=_METADATA[kind])
+            # what has been laid out once is laid out for all, which is a quarter of the time
+            figure.set_layout_engine("none")
+    return paths
 
 
-def _figure(width: float, height: float) -> Figure:
+def single(width: float, height: float) -> Figure:
+    """A figure so many inches wide and high."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _panels(count: int, height: float, columns: int = 2, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+def panels(count: int, height: float, columns: int = 2, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     """So many panels, each so high, at most so many beside one another."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = _figure(6.6, height * rows)
+    figure = single(6.6, height * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
     for axes in grid.flat[count:]:
         axes.set_axis_off()
@@ -423,7 +439,7 @@ def _curves(
         style = DASHES[(i + i // len(COLOURS)) % len(DASHES)]
         axes.plot(rounds, centre, color=colour, linestyle=style, linewidth=1.5, zorder=3)
         axes.fill_between(rounds, low, high, color=colour, alpha=0.15, linewidth=0)
-        ends.append((_plain(agent), colour, float(centre[-1])))
+        ends.append((plain(agent), colour, float(centre[-1])))
     return ends
 
 
@@ -505,7 +521,7 @@ def legible(colour: str) -> str:
     return "#" + "".join(f"{int(int(colour[i : i + 2], 16) * 0.75):02x}" for i in (1, 3, 5))
 
 
-def _plain(label: str) -> str:
+def plain(label: str) -> str:
     """A label that matplotlib does not read as mathematics, cut where it would push the plot aside."""
     label = label.replace("$", r"\$")
     return label if len(label) <= 40 else label[:39] + "…"

@@ -326,6 +326,7 @@ def mapped(shown: Demonstration) -> Map:
     """Embeds all texts and finds their first two principal components, signs fixed."""
     from hare_evaluation.metrics import diversity
     from hare_evaluation.metrics.probe import unit_embeddings
+    from hare_evaluation.statistics import principal_components
     from hare_gym.text.encoders import load_encoder
 
     hare, rag = ([answer.text for answer in answers] for answers in (shown.hare, shown.rag))
@@ -334,15 +335,10 @@ def mapped(shown: Demonstration) -> Map:
     E, asked, again, same = (
         np.stack([found[text].mean(axis=0) for text in some]) for some in (texts, hare, shown.again, rag)
     )
-    E = E / np.linalg.norm(E, axis=1, keepdims=True)
-    E = E - E.mean(axis=0)
-    _, sizes, directions = np.linalg.svd(E, full_matrices=False)
-    axes = directions[:2]
-    axes *= np.where(axes[np.arange(2), np.abs(axes).argmax(axis=1)] < 0.0, -1.0, 1.0)[:, None]
-    first, second = sizes[:2] ** 2 / np.sum(sizes**2)
+    places, shares = principal_components(E)
     return Map(
-        dict(zip(texts, E @ axes.T, strict=True)),
-        (float(first), float(second)),
+        dict(zip(texts, places, strict=True)),
+        shares,
         diversity.divergence(asked[None]),
         diversity.resampled_divergence(asked[None], again[None]),
         diversity.divergence(same[None]),

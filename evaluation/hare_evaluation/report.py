@@ -143,7 +143,7 @@ def write_report(
     drawn = [_drawn(entry, View(study, results), album) for entry in study.figures]
     tabled = [_tabled(entry, View(study, results), out) for entry in study.tables]
     album.draw()
-    page = _template().render(
+    page = template("report.html").render(
         title=title,
         results=results,
         sections=sections,
@@ -314,7 +314,8 @@ def _file_names(environments: list[str]) -> dict[str, str]:
     return names
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A page's template, in which every value is escaped and a missing one is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
@@ -323,4 +324,4 @@ def _template() -> Any:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    ).get_template("report.html")
+    ).get_template(name)

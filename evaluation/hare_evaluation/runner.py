@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import fsum, isfinite, nan
 from time import perf_counter
@@ -158,7 +158,10 @@ class Session:
                             measured[i] += info[name]
                     t3 = perf_counter()
                     if trace is not None:
-                        trace.visit(t, int(observation["user"]), agent)
+                        told = {"expected_reward": float(info["expected_reward"])}
+                        if add_items:
+                            told["item"] = int(action)
+                        trace.visit(t, int(observation["user"]), agent, told)
                     act_seconds += t1 - t0
                     step_seconds += t2 - t1
                     update_seconds += t3 - t2
@@ -276,14 +279,17 @@ class Ledger:
 
 
 class Trace:
-    """Who was served, and what the agent said of itself, at every n-th round."""
+    """Who was served, what came of it, and what the agent said of itself, at every n-th round.
+
+    What comes of a round is its expected reward and, where items are selected, the item.
+    """
 
     def __init__(self, every: int) -> None:
         self.every = every
         self.columns: dict[str, list[Any]] = {"round": [], "user": [], "visit": [], "first": []}
         self._visits: dict[int, tuple[int, int]] = {}
 
-    def visit(self, t: int, user: int, agent: Agent) -> None:
+    def visit(self, t: int, user: int, agent: Agent, told: Mapping[str, Any]) -> None:
         """Counts a user's round; keeps it if it is the n-th of the session."""
         first, visits = self._visits.get(user, (t, 0))
         self._visits[user] = first, visits + 1
@@ -291,9 +297,9 @@ class Trace:
             return
         diagnostics = agent.diagnostics()
         columns, kept = self.columns, len(self.columns["round"])
-        for name in diagnostics.keys() - columns.keys():
+        row = {**diagnostics, **told, "round": t, "user": user, "visit": visits + 1, "first": first}
+        for name in row.keys() - columns.keys():
             columns[name] = [None] * kept
-        row = {**diagnostics, "round": t, "user": user, "visit": visits + 1, "first": first}
         for name, column in columns.items():
             value = row.get(name, nan)
             column.append(value if isfinite(value) else None)

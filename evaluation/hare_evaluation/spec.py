@@ -30,6 +30,9 @@ from hare_evaluation.store import canonical_json
 from hare_gym.errors import ConfigError, HareError, unknown_name
 from hare_gym.registry import agent_class, make_agent
 
+PLAN_FILE = "hypotheses.yaml"
+"""The file among the suites that is none: what ``hare paper`` composes of them, see `hare_evaluation.paper`."""
+
 _SHARE = re.compile(r"T(?:/([0-9]{1,6}))?")
 
 TUNING_SEEDS = "tuning"
@@ -484,7 +487,7 @@ class Suite(_Entry):
 
 def suite_names() -> list[str]:
     """The built-in suites."""
-    return sorted(path.stem for path in _suite_folder().glob("*.yaml"))
+    return sorted(path.stem for path in suite_folder().glob("*.yaml") if path.name != PLAN_FILE)
 
 
 def load_suite(name_or_path: str) -> Suite:
@@ -498,7 +501,7 @@ def load_suite(name_or_path: str) -> Suite:
     if path.suffix not in (".yaml", ".yml") and path.name == name_or_path:
         if name_or_path not in suite_names():
             raise unknown_name("suite", name_or_path, suite_names(), "List them with: hare list suites")
-        path = _suite_folder() / f"{name_or_path}.yaml"
+        path = suite_folder() / f"{name_or_path}.yaml"
     return parse_suite(read_capped(path, f"The suite {path}"), str(path))
 
 
@@ -526,7 +529,7 @@ def load_tuned(name_or_path: str, agent: str) -> dict[str, Any]:
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        folder = _suite_folder() / "tuned"
+        folder = suite_folder() / "tuned"
         known = sorted(found.relative_to(folder).with_suffix("").as_posix() for found in folder.rglob("*.yaml"))
         own = f"{name_or_path}/{file_name(agent)}"
         name = own if own in known else name_or_path
@@ -584,7 +587,8 @@ def _explained(invalid: ValidationError, source: str) -> HareError:
     return ConfigError(f"{last!r} in {where}: {error['msg']}, not {error['input']!r}.")
 
 
-def _suite_folder() -> Path:
+def suite_folder() -> Path:
+    """Where the built-in suites lie."""
     shipped = Path(__file__).parent / "suites"
     return shipped if shipped.is_dir() else Path(__file__).parents[1] / "suites"
 

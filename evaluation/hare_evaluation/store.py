@@ -80,11 +80,11 @@ class Store:
 
         A record that does not match its hash is moved to ``quarantine/``, with a warning.
         """
-        record, flaw = self._read(key)
+        record, flaw = self.read(key)
         if flaw:
             try:
                 with self.lease(key):
-                    record, flaw = self._read(key)  # somebody else may have mended it meanwhile
+                    record, flaw = self.read(key)  # somebody else may have mended it meanwhile
                     if flaw:
                         self._quarantine(key, flaw)
             except StoreError as error:
@@ -109,7 +109,7 @@ class Store:
         with explained(path):
             make_folder(path.parent)
             while not write_once(path, data):
-                other, flaw = self._read(key)
+                other, flaw = self.read(key)
                 if other is not None:
                     _compare(other, record, path)
                     return
@@ -221,8 +221,16 @@ class Store:
                 temporary.unlink(missing_ok=True)
         return path
 
-    def _read(self, key: str) -> tuple[Record | None, str | None]:
-        """The record, or what is wrong with its file; neither where there is no file."""
+    def digest(self, key: str) -> str:
+        """The SHA-256 that the file of a record states of it; empty where there is no file."""
+        try:
+            with self.path(key).open("rb") as file:
+                return file.readline().decode("ascii", "replace").strip()
+        except OSError:
+            return ""
+
+    def read(self, key: str) -> tuple[Record | None, str | None]:
+        """The record, or what is wrong with its file; neither where there is no file. Nothing is moved."""
         try:
             data = self.path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
