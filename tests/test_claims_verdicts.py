@@ -25,10 +25,13 @@ from hare_evaluation.claims import (
     visit_slope,
     visits,
 )
+from hare_evaluation.pages import results_section
+from hare_evaluation.report import write_report
 from hare_evaluation.results import Labels, Results
 from hare_evaluation.spec import parse_suite
 from hare_evaluation.statistics import Interval
 from hare_evaluation.tables import CLAIM_HEADS, claim_rows, claims_table
+from hare_gym.errors import HareError
 
 SUITE = """
 name: small
@@ -458,3 +461,81 @@ class TestOutput:
 
     def test_a_suite_without_claims_has_no_judgements(self):
         assert judge_all(Study(), Results.from_records(records(), Labels())) == []
+
+
+class TestMeasure:
+    """Clicks a round and rounds of waiting per arrival, of a session of 2,000 rounds."""
+
+    @staticmethod
+    def measured(clicks):
+        rows = records()
+        for row in rows:
+            name = next(
+                label for label, key in KWARGS.items() if key == (row["spec"]["agent"], row["spec"]["agent_kwargs"])
+            )
+            sums = {
+                "clicks": clicks[name] * LUCK[row["spec"]["seed"]],
+                "waiting": 900.0,
+                "arrivals": clicks[name] / 10,
+            }
+            for measure, total in sums.items():
+                row["curves"][measure] = np.linspace(0.0, total, len(row["rounds"])).tolist()
+                row["totals"][measure] = total
+        return rows
+
+    CLICKS = {"HARE": 700.0, "blind": 500.0, "Random": 350.0, "LinUCB": 500.0, "Thompson": 400.0, "Oracle": 900.0}
+
+    @staticmethod
+    def claim(**more):
+        return TestRatio.claim(**{"kind": "measure", "against": "LinUCB", "measure": "clicks"} | more)
+
+    @pytest.mark.parametrize(
+        ("more", "verdict", "value"),
+        [
+            ({"at_least": 1.3}, SUPPORTED, 1.4),
+            ({"at_least": 1.5}, NOT_SUPPORTED, 1.4),
+            ({"measure": "waiting", "per": "arrivals", "at_most": 1.0, "strict": "true"}, SUPPORTED, 5 / 7),
+            ({"measure": "waiting", "at_most": 1.0, "strict": "true"}, NOT_SUPPORTED, 1.0),
+            ({"measure": "waiting", "at_most": 1.0}, SUPPORTED, 1.0),
+        ],
+    )
+    def test_the_ratio_of_two_rates(self, more, verdict, value):
+        found = judged(self.claim(**more), self.measured(self.CLICKS))
+        (finding,) = found.findings
+        assert (found.verdict, finding.seeds) == (verdict, 6)
+        assert finding.found.value == pytest.approx(value)
+
+    def test_everybody_else_stands_beside_it(self):
+        found = judged(self.claim(at_least=1.2), self.measured(self.CLICKS))
+        assert found.findings[0].measure == "clicks a round ÷ LinUCB's"
+        others = {each.agent: each.found.value for each in found.comparisons}
+        assert others == pytest.approx({"Random": 0.7, "Thompson": 0.8, "blind": 1.0, "Oracle": 1.8})
+
+    def test_what_is_not_measured_was_not_run(self):
+        found = judged(self.claim(measure="views", at_least=1.2), self.measured(self.CLICKS))
+        reason = "curved does not measure 'views'; it measures clicks, waiting, arrivals"
+        assert (found.verdict, found.reason) == (NOT_RUN, reason)
+        found = judged(self.claim(at_least=1.2), records())
+        assert found.reason == "curved does not measure 'clicks'; it measures nothing"
+
+    def test_nothing_per_nothing_is_left_out(self):
+        found = judged(
+            self.claim(measure="waiting", per="arrivals", at_most=1), self.measured(self.CLICKS | {"HARE": 0.0})
+        )
+        assert found.verdict == UNDECIDED
+        assert math.isnan(found.findings[0].found.value)
+
+    @pytest.mark.parametrize("more", [{}, {"at_least": 1.0, "at_most": 2.0}])
+    def test_it_has_one_target(self, more):
+        with pytest.raises(HareError, match="The claim 'claim' needs either at_least or at_most"):
+            judged(self.claim(**more), self.measured(self.CLICKS))
+
+    def test_a_page_and_a_report_have_a_table_of_it(self, tmp_path):
+        rows, suite = self.measured(self.CLICKS), suite_with(self.claim(at_least=1.2))
+        page = results_section(suite, rows)
+        assert "**What curved measures, a round**" in page
+        assert "| agent | clicks | waiting | arrivals |" in page
+        assert "| Random | 0.175 [0.170, 0.179] | 0.450 [0.450, 0.450] | 0.0175 [0.0175, 0.0175] |" in page
+        index = write_report(rows, tmp_path, "Small", suite.labels, suite.study).read_text()
+        assert "What curved measures, a round" in index
+        assert "What" not in results_section(suite, records())

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hare_evaluation import statistics
 from hare_evaluation.metrics import kept
-from hare_evaluation.results import Array, Record, Results, Seed, curve_at
+from hare_evaluation.results import Array, Record, Results, Seed, curve_at, measures_of
 from hare_evaluation.statistics import Interval
 from hare_gym.errors import ConfigError, unknown_name
 
@@ -439,6 +439,70 @@ class LeadClaim(_Claim):
         return SUPPORTED if verdicts.count(SUPPORTED) >= self.wins else UNDECIDED
 
 
+class MeasureClaim(_Claim):
+    """What an environment measures beside the reward, per round or per another measure, as a multiple of another's.
+
+    Attributes:
+        measure: A name among the environment's measures, whose sum is taken over the session.
+        per: What it is divided by: another measure, or ``rounds``.
+        against: The label of the other agent.
+        at_least: The target of the ratio; with ``strict`` it must be exceeded.
+        at_most: Or this one.
+    """
+
+    kind: Literal["measure"]
+    measure: str
+    per: str = "rounds"
+    against: str
+    at_least: float | None = None
+    at_most: float | None = None
+    strict: bool = False
+
+    def labels(self) -> list[str]:
+        """Both agents."""
+        return [self.agent, self.against]
+
+    def check(self, environment: str, knobs: Mapping[str, Any]) -> None:
+        """There must be one target."""
+        if (self.at_least is None) == (self.at_most is None):
+            raise ConfigError(f"The claim {self.id!r} needs either at_least or at_most.")
+
+    def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
+        """The ratio of the means over the seeds that both played, and that of everybody else."""
+        view.need(environment, *self.labels())
+        other = self._rates(view, environment, self.against)
+        players = [
+            label
+            for label in view.results.agents_of(environment)
+            if label != self.against and view.results.finished(environment, label)
+        ]
+        found = {}
+        for label in players:
+            own = self._rates(view, environment, label)
+            seeds = [seed for seed in own if seed in other]
+            pairs = np.array([(own[seed], other[seed]) for seed in seeds]).reshape(-1, 2)
+            found[label] = (statistics.ratio_of_means(pairs[:, 0], pairs[:, 1]), len(seeds))
+        each = "a round" if self.per == "rounds" else f"per {self.per}"
+        measure = f"{self.measure} {each} ÷ {self.against}'s"
+        value = self.at_least if self.at_most is None else self.at_most
+        assert value is not None
+        target = Target(value, self.at_most is not None, strict=self.strict)
+        ratio, count = found.pop(self.agent)
+        finding = view.finding(environment, measure, target, ratio, count, self.labels())
+        return [finding], [Comparison(environment, measure, label, *values) for label, values in found.items()]
+
+    def _rates(self, view: View, environment: str, agent: str) -> dict[Seed, float]:
+        rates = {}
+        for seed, record in view.results.finished(environment, agent).items():
+            totals = record["totals"]
+            for name in (self.measure, self.per):
+                if name not in totals:
+                    known = ", ".join(measures_of(record)) or "nothing"
+                    raise NotRunError(f"{environment} does not measure {name!r}; it measures {known}")
+            rates[seed] = totals[self.measure] / totals[self.per] if totals[self.per] else math.nan
+        return rates
+
+
 class RankClaim(_Claim):
     """The agent is among the best ``best`` of the zoo: all baselines and agents, without ablations and oracles."""
 
@@ -582,6 +646,7 @@ AnyClaim = (
     | SlopeClaim
     | RewardMarginClaim
     | LeadClaim
+    | MeasureClaim
     | RankClaim
     | RecoveryClaim
     | GenerationClaim
@@ -593,6 +658,7 @@ CLAIMS: dict[str, type[_Claim]] = {
     "slope": SlopeClaim,
     "reward_margin": RewardMarginClaim,
     "lead": LeadClaim,
+    "measure": MeasureClaim,
     "rank": RankClaim,
     "recovery": RecoveryClaim,
     "generation": GenerationClaim,

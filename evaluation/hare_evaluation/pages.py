@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hare_evaluation.claims import View, judge_all
 from hare_evaluation.results import Results
 from hare_evaluation.store import Record
-from hare_evaluation.tables import CLAIM_HEADS, claim_rows, displayed, environment_frame, number
+from hare_evaluation.tables import CLAIM_HEADS, claim_rows, displayed, environment_frame, measure_rows, number
 from hare_gym.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -87,6 +87,9 @@ def results_section(suite: Suite, records: Iterable[Record]) -> str:
     for environment in results.environments:
         heads, rows = displayed(environment_frame(results, environment))
         parts.append(Table(f"Final regret: {environment}", heads, rows).markdown())
+        measured = measure_rows(results, environment)
+        if measured is not None:
+            parts.append(Table(f"What {environment} measures, a round", *measured).markdown())
     tuned = _tuning_rows(suite)
     if tuned:
         heads = [

@@ -86,12 +86,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Tabled:
-    """A table that the suite asks for; without a body, ``missing`` says why."""
+    """A table that the suite asks for, or of what an environment measures; without a body, ``missing`` says why."""
 
     title: str
     anchor: str
     heads: list[str]
     body: list[list[str]]
+    caption: str
     note: str
     missing: str
 
@@ -142,6 +143,7 @@ def write_report(
     _write_claims(judgements, out)
     drawn = [_drawn(entry, View(study, results), album) for entry in study.figures]
     tabled = [_tabled(entry, View(study, results), out) for entry in study.tables]
+    tabled += [made for name in results.environments if (made := _measured(results, name, names[name]))]
     album.draw()
     page = template("report.html").render(
         title=title,
@@ -181,10 +183,19 @@ def _tabled(entry: RewardTable, view: View, out: Path) -> Tabled:
     try:
         frame = tables.reward_frame(entry, view)
     except NotRunError as error:
-        return Tabled(entry.title, anchor, [], [], entry.note, str(error))
+        return Tabled(entry.title, anchor, [], [], "", entry.note, str(error))
     frame.to_csv(out / f"{anchor}.csv", index=False)
     heads, body = tables.reward_cells(entry, frame)
-    return Tabled(entry.title, anchor, heads, body, entry.note, "")
+    caption = f"Mean reward a round over seeds, with 95% intervals. As a file: {anchor}.csv."
+    return Tabled(entry.title, anchor, heads, body, caption, entry.note, "")
+
+
+def _measured(results: Results, environment: str, name: str) -> Tabled | None:
+    found = tables.measure_rows(results, environment)
+    if found is None:
+        return None
+    caption = "A session's sum divided by its rounds: means over seeds, with 95% intervals. By run: runs.csv."
+    return Tabled(f"What {environment} measures, a round", f"table-measures-{name}", *found, caption, "", "")
 
 
 def _drawn(entry: AnyFigure, view: View, album: Album) -> Drawn:

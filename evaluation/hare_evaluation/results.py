@@ -376,6 +376,11 @@ def _failure(environment: str, agent: str, record: Record) -> Failure:
     )
 
 
+def measures_of(record: Record) -> list[str]:
+    """What the environment of a record measured beside the quantities that all have."""
+    return [name for name in record["curves"] if name not in QUANTITIES]
+
+
 def curve_at(record: Record, quantity: str, rounds: ArrayLike) -> Array:
     """A cumulative curve after ``rounds`` rounds, linear between checkpoints; every hundredth of a session is one."""
     x, y = [0.0, *record["rounds"]], [0.0, *record["curves"][quantity]]

@@ -11,7 +11,7 @@ import numpy as np
 from hare_evaluation import statistics
 from hare_evaluation.claims import Comparison, Finding, Judgement, NotRunError, View, reward_after
 from hare_evaluation.figure_entries import RewardTable
-from hare_evaluation.results import Labels, Record, Results
+from hare_evaluation.results import Labels, Record, Results, measures_of
 from hare_evaluation.statistics import Interval
 from hare_gym.errors import unknown_name
 
@@ -317,6 +317,27 @@ def reward_frame(entry: RewardTable, view: View) -> pd.DataFrame:
     if not rows:
         raise NotRunError(f"none of {', '.join(entry.agents)} finished a run on {', '.join(entry.environments)}")
     return pd.DataFrame(rows)
+
+
+def measure_rows(results: Results, environment: str) -> tuple[list[str], list[list[str]]] | None:
+    """Heads and cells of what an environment measures beside the reward: a round's mean, a row an agent.
+
+    Returns:
+        None where it measures nothing, or no run was finished.
+    """
+    records = {agent: [*results.finished(environment, agent).values()] for agent in results.agents_of(environment)}
+    names = next((measures_of(found[0]) for found in records.values() if found), [])
+    if not names:
+        return None
+    body = []
+    for agent, found in records.items():
+        cells = [agent]
+        for name in names if found else ():
+            rates = np.array([record["totals"][name] / record["totals"]["rounds"] for record in found])
+            mean = statistics.mean_interval([rates])
+            cells.append(interval({"m": mean.value, "m_low": mean.low, "m_high": mean.high}, "m"))
+        body.append(cells + ["—"] * (len(names) + 1 - len(cells)))
+    return ["agent", *names], body
 
 
 def reward_cells(entry: RewardTable, frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
