@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hare_evaluation.foundation import HareError
+from hare_evaluation.foundation import HareError, make_agent
 from hare_leaderboard import checking, packages
 from hare_leaderboard.checking import check, new
 from hare_leaderboard.packages import prepare
@@ -279,3 +279,17 @@ def test_code_that_breaks_in_other_ways_is_told_too(folder, monkeypatch, old, ne
     if "sleep" in new_text:
         monkeypatch.setattr(checking, "TIMEOUT", 2.0)
     assert text in told(folder)
+
+
+SUBMITTED = sorted(
+    path.parent for path in (Path(__file__).parents[1] / "leaderboard/submissions").glob("*/submission.yaml")
+)
+
+
+@pytest.mark.parametrize("folder", SUBMITTED, ids=lambda folder: folder.name)
+def test_what_was_submitted_can_be_read_and_made(folder):
+    submission = load(folder)
+    for track in submission.tracks:
+        entry_point, configuration = submission.on(track)
+        if ":" not in entry_point:
+            make_agent(entry_point, **configuration)
