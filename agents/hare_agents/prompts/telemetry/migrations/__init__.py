@@ -1,0 +1,1 @@
+"""Migrations of the telemetry tables, applied by Alembic when a database is opened."""
