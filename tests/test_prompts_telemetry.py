@@ -6,8 +6,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -492,8 +494,26 @@ def test_a_full_disk_loses_nothing(tmp_path):
 
 @pytest.mark.parametrize(("writers", "count"), [(3, 400), pytest.param(8, 4_000, marks=pytest.mark.slow)])
 def test_writers_at_once_lose_and_double_nothing(url, writers, count):
-    wrong, _ = bench.load(url, writers, count, batch=100)
+    done, found = threading.Event(), []
+
+    def keep_up():
+        """Rebuilds and retains while others write."""
+        made = Telemetry(url)
+        while not done.wait(0.2):
+            found.append(upkeep.rebuild(made.database))
+            found.append(upkeep.retain(made.database, 7))
+        made.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        keeping = pool.submit(keep_up)
+        try:
+            wrong, _ = bench.load(url, writers, count, batch=100)
+        finally:
+            done.set()
+        keeping.result(60)
     assert wrong == dict.fromkeys(wrong, 0)
+    assert found
+    assert not any(found)
 
 
 def test_a_killed_writer_loses_only_what_was_not_acknowledged(url):

@@ -95,7 +95,7 @@ class Database:
         where = self.url.render_as_string(hide_password=True)
         reason = str(error.orig).strip() if isinstance(error, DBAPIError) else str(error)
         sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
-        if "full" in reason or "disk I/O" in reason or sqlstate == "53100":
+        if "disk is full" in reason or "disk I/O" in reason or sqlstate == "53100":
             fix = "The disk is full or cannot be written: make room"
         elif "locked" in reason:
             fix = "Another process kept it locked: end that one"

@@ -62,6 +62,7 @@ class Telemetry:
         self._contexts: set[str] = set()
         with self.database.reading() as connection:
             self._newest = int(connection.execute(sa.select(sa.func.max(events.c.at))).scalar() or 0)
+            self._prompts.update(connection.execute(sa.select(prompts.c.id)).scalars())
 
     def close(self) -> None:
         """Closes the connections."""
@@ -79,6 +80,7 @@ class Telemetry:
         if rows:
             with self.database.writing() as connection:
                 connection.execute(statement, rows)
+            self._prompts.update(library.ids)
 
     def record(self, event: Event, *, late: bool = False) -> None:
         """Records one event; see :meth:`record_many`."""
@@ -143,8 +145,10 @@ class Telemetry:
         if id in self._prompts:
             return
         with self.database.reading() as connection:
-            self._prompts = set(connection.execute(sa.select(prompts.c.id)).scalars())
-        if id not in self._prompts:
+            found = connection.execute(sa.select(prompts.c.id).where(prompts.c.id == str(id)[:80])).scalar()
+        if found is not None and found == id:
+            self._prompts.add(found)
+        else:
             raise unknown_name(
                 "prompt", str(id)[:200], self._prompts, "Register it first: Telemetry.register or hare prompts init."
             )

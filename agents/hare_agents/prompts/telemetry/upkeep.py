@@ -91,8 +91,8 @@ def differences(database: Database) -> int:
 def _alone(database: Database, connection: Connection) -> None:
     """Waits for writers and keeps others out until the transaction ends. SQLite has one writer anyway."""
     if not database.is_sqlite:
-        # in the order in which writers take them
-        connection.execute(sa.text("LOCK TABLE contexts, events, statistics, days IN EXCLUSIVE MODE"))
+        # in the order in which writers take them; what they only refer to is left to them
+        connection.execute(sa.text("LOCK TABLE events, statistics, days IN EXCLUSIVE MODE"))
 
 
 def _truths() -> list[tuple[Table, Select[Any]]]:
