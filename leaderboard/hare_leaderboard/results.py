@@ -83,6 +83,8 @@ class Run(_Part):
         curve: Cumulative regret at the environment's checkpoints; the last equals ``regret``.
         act_seconds: Seconds the agent took to act, as measured from outside.
         update_seconds: The same, to learn.
+        cpu_seconds: Processor seconds of the agent's process from its first round to its last, as the kernel counted
+            them; 0 where it is not known. Unlike seconds of the clock they do not depend on the machine's load.
         actions_sha256: SHA-256 of the actions played, or empty.
     """
 
@@ -100,6 +102,7 @@ class Run(_Part):
     curve: list[float] = Field(max_length=MAX_POINTS)
     act_seconds: float = Field(ge=0)
     update_seconds: float = Field(ge=0)
+    cpu_seconds: float = Field(default=0.0, ge=0)
     actions_sha256: Sha256 | Literal[""] = ""
 
 
