@@ -28,6 +28,7 @@ from hare_agents.decoders.language_model import ConditionedDecoder
 from hare_agents.decoders.online import OnlineLearner, distinct
 from hare_agents.decoders.tiny import contents, held_out, pairs_of, short_skill
 from hare_agents.decoders.trained import load_decoder
+from hare_evaluation.cli import assignments
 from hare_evaluation.metrics.overlap import nearest
 from hare_evaluation.runner import seeds
 from hare_gym.text.corpus import DOMAINS, TOPICS, load_corpus
@@ -69,28 +70,35 @@ def information_of(truth: np.ndarray, found: np.ndarray) -> float:
 
 
 def quality(source: str, skeletons: list[str], count: int, guidance: float | None, candidates: int) -> None:
-    """Of several candidates the one is kept that reads nearest to the z asked for, also where z was not shown."""
+    """Of several candidates the one is kept that reads nearest to the z asked for, also where z was not shown.
+
+    Texts without z do not depend on what is asked for, so twice ``count`` of them are drawn, and each content chooses
+    among ``candidates`` of these, taken at random.
+    """
     skills, Z = load_corpus().skills, contents()
     picked = np.random.default_rng(1).permutation(np.arange(count) * len(skills) // count)
-    asked = np.repeat(Z[picked], candidates, axis=0)
     truth = np.array([DOMAINS.index(skills[i].metadata["domain"]) for i in picked])
     taught = ~held_out(len(skills))[picked]
     measurer, pool = Measurer(), [skill.text for skill in skills]
     for skeleton in skeletons:
         decoder = load_decoder(source, skeleton=skeleton, **({} if guidance is None else {"guidance": guidance}))
         rng = np.random.default_rng(2)
-        for kind, z in (("right z", asked), ("no z", None)):
+        for kind, asked in (("right z", np.repeat(Z[picked], candidates, axis=0)), ("no z", None)):
+            size = 2 * count if asked is None and candidates > 1 else count * candidates
             drawn = [
                 text
-                for at in range(0, len(asked), BATCH)
+                for at in range(0, size, BATCH)
                 for text in decoder.decode_batch(
-                    None if z is None else z[at : at + BATCH], None, rng, len(asked[at : at + BATCH])
+                    None if asked is None else asked[at : at + BATCH], None, rng, min(BATCH, size - at)
                 )
             ]
+            rows = np.arange(size).reshape(count, -1)
+            if asked is None and candidates > 1:
+                rows = np.stack([rng.permutation(size)[:candidates] for _ in range(count)])
             phi = np.stack([measurer.text(text).phi for text in drawn])
-            distances = np.linalg.norm(phi - asked, axis=1).reshape(count, candidates)
+            distances = np.linalg.norm(phi[rows] - Z[picked][:, None], axis=-1)
             for n in sorted({1, candidates} | {n for n in (2, 4, 8, 16) if n < candidates}):
-                kept = np.arange(count) * candidates + distances[:, :n].argmin(axis=1)
+                kept = np.take_along_axis(rows, distances[:, :n].argmin(axis=1)[:, None], axis=1)[:, 0]
                 found = measures(phi[kept]).domain.argmax(-1)
                 report = judged([drawn[i] for i in kept], found, truth, taught, pool)
                 print(f"{skeleton}, {kind}, best of {n}: {report}", flush=True)
@@ -129,7 +137,7 @@ def information() -> None:
             )
 
 
-def online(source: str, scope: str, updates: int, seed: int, encoder: str, batch: int) -> None:
+def online(source: str, updates: int, seed: int, encoder: str, batch: int, knobs: dict) -> None:
     """Here z and u are those of an agent that knows query and user: what is learned is how to put them into words."""
     number, rng = seeds("tuning", seed)
     env = gym.make_vec(
@@ -147,7 +155,7 @@ def online(source: str, scope: str, updates: int, seed: int, encoder: str, batch
     out = held_out(len(skills))
     rehearsed = pairs_of([s for s, held in zip(skills, out, strict=True) if not held], Z[~out], 2, rng)
     checked = pairs_of([s for s, held in zip(skills, out, strict=True) if held], Z[out], 1, rng)
-    learner = OnlineLearner(decoder, rehearsed, [replace(pair, u=None) for pair in checked], scope=scope, seed=seed)
+    learner = OnlineLearner(decoder, rehearsed, [replace(pair, u=None) for pair in checked], seed=seed, **knobs)
 
     def content(user: np.ndarray, topics: np.ndarray) -> np.ndarray:
         who = users[user]
@@ -189,7 +197,7 @@ if __name__ == "__main__":
     parser.add_argument("--skeletons", nargs="+", default=["short", "frontmatter", "none"], help="quality")
     parser.add_argument("--guidance", type=float, help="quality: the decoder's own by default")
     parser.add_argument("--candidates", type=int, default=1, help="quality: texts to choose from; also 1, 2, 4, ...")
-    parser.add_argument("--scope", default="all", choices=("all", "prefix"), help="online")
+    parser.add_argument("--knob", action="append", default=[], help="online: of OnlineConfig, such as lr=1e-3")
     parser.add_argument("--updates", type=int, default=100, help="online")
     parser.add_argument("--batch", type=int, default=BATCH, help="online: texts an update")
     parser.add_argument("--seed", type=int, default=0, help="online: of the set 'tuning'")
@@ -202,4 +210,5 @@ if __name__ == "__main__":
     elif given.what == "information":
         information()
     else:
-        online(given.decoder, given.scope, given.updates, given.seed, given.encoder, given.batch)
+        knobs = assignments("--knob", given.knob)
+        online(given.decoder, given.updates, given.seed, given.encoder, given.batch, knobs)

@@ -483,6 +483,20 @@ def test_the_prefix_alone_moves_when_that_is_asked(skills, Z):
     assert not all(torch.equal(a, b) for a, b in zip(moved, decoder.prefix.parameters(), strict=True))
 
 
+def test_replay_leads_back_to_the_model_as_it_was(skills, Z):
+    decoder = load_decoder("tiny")
+    teacher = learner(decoder, skills, Z, check_every=100, kl=0.0, replay=1.0, replayed="model", lr=3e-4)
+    start = teacher.held_out_perplexity()
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in decoder.model.parameters():
+            value += 0.03 * torch.randn(value.shape, generator=noise)
+    lost = teacher.held_out_perplexity()
+    for _ in range(6):
+        teacher.update(Z[:2], Z[:2], [skill.text for skill in skills[:2]], [0.5, 0.5])
+    assert start < teacher.held_out_perplexity() < lost - 0.5 * (lost - start)
+
+
 @pytest.mark.parametrize("texts", [["no skill at all", "nor this"], ["twice the same", "twice the same"]])
 def test_what_breaks_the_format_or_variety_is_rolled_back(skills, Z, texts):
     decoder = load_decoder("tiny")

@@ -34,7 +34,9 @@ class OnlineConfig:
         scope: ``prefix`` moves the soft prefix only, ``all`` the model (or its LoRA) as well.
         lr: Step size of AdamW; None for 1e-3 (prefix) or 3e-4 (all).
         kl: Weight of KL(P || P_0) a token.
-        replay: Weight of the causal loss on texts it was trained on.
+        replay: Weight of the replay: a loss on texts it was trained on.
+        replayed: What that loss is: the causal one on the ``texts``, which trains on them again; or KL(P_0 || P) a
+            token to the ``model`` as it was, which holds it where it is on real texts.
         clip: Largest norm of a gradient.
         memory: Latest rewards, to which the baseline is fitted.
         ridge: Weight of the penalty of that fit, in rewards.
@@ -50,6 +52,7 @@ class OnlineConfig:
     lr: float | None = field(default=None, metadata={"above": 0})
     kl: float = field(default=0.1, metadata={"low": 0})
     replay: float = field(default=0.2, metadata={"low": 0})
+    replayed: str = field(default="texts", metadata={"choices": ("texts", "model")})
     clip: float = field(default=0.5, metadata={"above": 0})
     memory: int = field(default=256, metadata={"low": 2})
     ridge: float = field(default=10.0, metadata={"above": 0})
@@ -156,21 +159,32 @@ class OnlineLearner:
         loss = -(self.decoder._tensor(advantage, dtype=torch.float32) * each).mean()
         loss = loss + self.config.kl * ((kl * mask).sum(1) / words).mean()
         if self.config.replay:
-            picked = self._rng.choice(len(self._rows), min(len(texts), len(self._rows)), replace=False)
-            pairs = [self._rehearsed[i] for i in picked]
-            unknown = np.full(self.decoder.content_dim, np.nan)
-            logp, mask = self.decoder.log_probabilities(
-                [self._rows[i] for i in picked],
-                np.stack([pair.z for pair in pairs]),
-                np.stack([unknown if pair.u is None else pair.u for pair in pairs]),
-            )
-            loss = loss - self.config.replay * (logp * mask).sum() / mask.sum()
+            loss = loss + self.config.replay * self._replay_loss(len(texts))
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._moved(), self.config.clip)
         self._optimiser.step()
         self.updates += 1
         return self.check() if self.updates % self.config.check_every == 0 else None
+
+    def _replay_loss(self, size: int) -> Any:
+        """The loss a token on some of the texts that the decoder was trained on."""
+        import torch
+
+        picked = self._rng.choice(len(self._rows), min(size, len(self._rows)), replace=False)
+        pairs, unknown = [self._rehearsed[i] for i in picked], np.full(self.decoder.content_dim, np.nan)
+        given = (
+            [self._rows[i] for i in picked],
+            np.stack([pair.z for pair in pairs]),
+            np.stack([unknown if pair.u is None else pair.u for pair in pairs]),
+        )
+        if self.config.replayed == "texts":
+            logp, mask = self.decoder.log_probabilities(*given)
+            return -(logp * mask).sum() / mask.sum()
+        _, mask, logits = self.decoder.logits(*given)
+        with torch.no_grad():
+            before = self._reference.logits(*given)[2].log_softmax(-1)
+        return ((before.exp() * (before - logits.log_softmax(-1))).sum(-1) * mask).sum() / mask.sum()
 
     def _advantages(self, z: Array, u: Array, r: Array) -> Array:
         """How much better than expected of texts for these vectors, in deviations, ``(B,)``."""
