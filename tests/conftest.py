@@ -2,6 +2,7 @@
 
 import os
 import sys
+import uuid
 
 # before NumPy or torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,3 +48,32 @@ def in_process(monkeypatch, capsys, tmp_path):
         return int(ended.value.code or 0), output.out, output.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """The URL of a running PostgreSQL."""
+    from _postgres import BINARIES, WHY_NOT, postgres
+
+    if BINARIES is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(WHY_NOT)
+        pytest.skip(WHY_NOT)
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request, tmp_path):
+    """A database without tables."""
+    import sqlalchemy as sa
+
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/tables.db"
+    server = request.getfixturevalue("postgres_server")
+    name = f"test_{uuid.uuid4().hex}"
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return sa.make_url(server).set(database=name).render_as_string(hide_password=False)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from _postgres import BINARIES, WHY_NOT, postgres
 from _prompts import bench
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -47,28 +46,9 @@ KEY = encode(PromptsConfig().context, VISIT)
 ON = {"prompt": "p0", "context": KEY}
 
 
-@pytest.fixture(scope="session")
-def server():
-    if BINARIES is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(WHY_NOT)
-        pytest.skip(WHY_NOT)
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request, tmp_path):
-    """A database without tables."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/prompts.db"
-    server = request.getfixturevalue("server")
-    name = f"test_{uuid.uuid4().hex}"
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-    return sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+@pytest.fixture
+def url(database_url):
+    return database_url
 
 
 @pytest.fixture
@@ -134,7 +114,7 @@ COLUMNS["folded"] = COLUMNS["statistics"] - {"changed"}
 
 def test_the_schema_has_no_place_for_a_person(telemetry):
     found = sa.inspect(telemetry.database.engine)
-    tables = set(found.get_table_names()) - {"alembic_version"}
+    tables = set(found.get_table_names()) - {"hare_prompts_version"}
     assert {table: {column["name"] for column in found.get_columns(table)} for table in tables} == COLUMNS
 
 
@@ -168,13 +148,14 @@ def test_an_id_that_could_name_somebody_is_refused(store, id):
 
 def test_the_migrations_make_the_tables_that_the_code_uses(telemetry):
     with telemetry.database.reading() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        made = MigrationContext.configure(connection, opts={"version_table": "hare_prompts_version"})
+        assert compare_metadata(made, metadata) == []
 
 
 def test_tables_of_a_newer_version_are_left_alone(store):
     store.record(Impression(**ON))
     with store.database.writing() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '99'"))
+        connection.execute(sa.text("UPDATE hare_prompts_version SET version_num = '99'"))
     with pytest.raises(StorageError, match=r"tables of version '99', which .*Install a newer one"):
         Telemetry(str(store.database.url))
     assert len(rows(store, "events")) == 1

@@ -13,7 +13,7 @@ from hare_agents._adapter import optional_package
 optional_package("sqlalchemy", "SQLAlchemy (for the telemetry of prompts)", "prompts")
 optional_package("alembic", "Alembic (for the telemetry of prompts)", "prompts")
 
-from hare_agents.prompts.telemetry.database import StorageError  # noqa: E402
+from hare_agents.database import StorageError  # noqa: E402
 from hare_agents.prompts.telemetry.service import PromptService  # noqa: E402
 from hare_agents.prompts.telemetry.store import DuplicateEventError, Telemetry  # noqa: E402
 

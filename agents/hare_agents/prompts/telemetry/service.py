@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from hare_agents.database import StorageError
 from hare_agents.prompts.config import PromptsConfig
 from hare_agents.prompts.context import Context
 from hare_agents.prompts.engine import PromptEngine, Recommendation
 from hare_agents.prompts.events import Event
 from hare_agents.prompts.library import Library
-from hare_agents.prompts.telemetry.database import StorageError
 from hare_agents.prompts.telemetry.store import Telemetry
 
 

@@ -6,18 +6,19 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from hare_agents.database import Database
 from hare_agents.prompts.config import PromptsConfig
 from hare_agents.prompts.engine import PromptEngine
 from hare_agents.prompts.events import KINDS, ClockError, Event, EventError, checked
 from hare_agents.prompts.library import Library
 from hare_agents.prompts.statistics import COLUMNS, DAY, DAYS, NEVER, Tally
 from hare_agents.prompts.telemetry.aggregation import added, adding, insert_into
-from hare_agents.prompts.telemetry.database import Database
 from hare_agents.prompts.telemetry.schema import NEVER_SHOWN, contexts, days, events, prompts, statistics
 from hare_gym.errors import HareError, unknown_name
 
@@ -57,7 +58,7 @@ class Telemetry:
 
     def __init__(self, url: str, config: PromptsConfig | None = None) -> None:
         self.config = config or PromptsConfig()
-        self.database = Database(url)
+        self.database = Database(url, Path(__file__).parent / "migrations", "prompts", "Telemetry")
         self._prompts: set[str] = set()
         self._contexts: set[str] = set()
         with self.database.reading() as connection:

@@ -12,10 +12,10 @@ from typing import IO, Any, Literal, get_args
 import sqlalchemy as sa
 from sqlalchemy import Connection, Select, Table
 
+from hare_agents.database import Database
 from hare_agents.prompts.events import KINDS
 from hare_agents.prompts.statistics import DAY
 from hare_agents.prompts.telemetry.aggregation import adding, all_sums, day_sums, insert_into, log_sums
-from hare_agents.prompts.telemetry.database import Database
 from hare_agents.prompts.telemetry.schema import contexts, days, events, folded, prompts, statistics
 from hare_gym.errors import ConfigError, unknown_name
 

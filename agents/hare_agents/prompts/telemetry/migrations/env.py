@@ -6,6 +6,7 @@ from alembic import context
 
 from hare_agents.prompts.telemetry.schema import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+given = context.config.attributes
+context.configure(connection=given["connection"], version_table=given["versions"], target_metadata=metadata)
 with context.begin_transaction():
     context.run_migrations()

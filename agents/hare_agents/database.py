@@ -1,4 +1,4 @@
-"""Opening the database: its URL, SQLite's settings, migrations, and what goes wrong in a way that can be mended."""
+"""A database: its URL, SQLite's settings, migrations, and what goes wrong in a way that can be mended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 
 from hare_gym.errors import ConfigError, HareError, MissingPackageError
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
 _PATIENCE = 120.0
 _LOCK = 0x48415245
 
@@ -30,6 +29,9 @@ class Database:
     Args:
         url: ``sqlite:///path`` (WAL, and every commit on the disk before it returns) or
             ``postgresql+psycopg://user@host/name``; ``postgresql://`` means the same.
+        migrations: The folder of Alembic's migrations.
+        kind: A word that names the table of their versions, so that two kinds of tables may share a database.
+        what: What is kept there, as errors call it.
 
     Raises:
         ConfigError: A URL that is none, or of another kind of database.
@@ -37,8 +39,10 @@ class Database:
         StorageError: The database cannot be opened, or a newer version of this package has migrated it.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = _checked(url)
+    def __init__(self, url: str, migrations: Path, kind: str, what: str) -> None:
+        self.url = _checked(url, what)
+        self._migrations = migrations
+        self._versions = f"hare_{kind}_version"
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = self._opened()
         self._owner = os.getpid()
@@ -117,16 +121,16 @@ class Database:
         from alembic.script import ScriptDirectory
 
         config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        config.set_main_option("script_location", str(self._migrations).replace("%", "%%"))
         known = ScriptDirectory.from_config(config)
         head = known.get_current_head()
         with self.reading() as connection:
-            if _revision(connection) == head:
+            if self._revision(connection) == head:
                 return
         with self.writing() as connection:  # one process migrates, the others wait and find it done
             if not self.is_sqlite:
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            found = _revision(connection)
+            found = self._revision(connection)
             if found == head:
                 return
             if found is not None and found not in {script.revision for script in known.walk_revisions()}:
@@ -134,17 +138,16 @@ class Database:
                     f"{self.url.render_as_string(hide_password=True)} has the tables of version {found!r}, which "
                     "this version of hare-gym does not know. Install a newer one."
                 )
-            config.attributes["connection"] = connection
+            config.attributes |= {"connection": connection, "versions": self._versions}
             command.upgrade(config, "head")
 
+    def _revision(self, connection: Connection) -> str | None:
+        from alembic.runtime.migration import MigrationContext
 
-def _revision(connection: Connection) -> str | None:
-    from alembic.runtime.migration import MigrationContext
-
-    return MigrationContext.configure(connection).get_current_revision()
+        return MigrationContext.configure(connection, opts={"version_table": self._versions}).get_current_revision()
 
 
-def _checked(url: str) -> sa.URL:
+def _checked(url: str, what: str) -> sa.URL:
     try:
         made = sa.make_url(url)
         backend = made.get_backend_name()
@@ -155,9 +158,9 @@ def _checked(url: str) -> sa.URL:
     if backend == "postgresql":
         return made.set(drivername="postgresql+psycopg")
     if backend != "sqlite":
-        raise ConfigError(f"Telemetry is kept in SQLite or PostgreSQL, not in {backend}. Give the URL of one.")
+        raise ConfigError(f"{what} is kept in SQLite or PostgreSQL, not in {backend}. Give the URL of one.")
     if not made.database or made.database == ":memory:":
-        raise ConfigError("Telemetry in memory would be lost with the process. Write sqlite:///path.")
+        raise ConfigError(f"{what} in memory would be lost with the process. Write sqlite:///path.")
     return made
 
 
