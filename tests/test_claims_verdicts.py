@@ -505,6 +505,18 @@ class TestMeasure:
         assert (found.verdict, finding.seeds) == (verdict, 6)
         assert finding.found.value == pytest.approx(value)
 
+    @pytest.mark.parametrize(("at_most", "verdict"), [(0.4, SUPPORTED), (0.35, UNDECIDED), (0.3, NOT_SUPPORTED)])
+    def test_a_rate_by_itself(self, at_most, verdict):
+        claim = "\n".join(line for line in self.claim(at_most=at_most).splitlines() if "against" not in line)
+        found = judged(claim, self.measured(self.CLICKS))
+        (finding,) = found.findings
+        assert (found.verdict, finding.seeds, finding.measure) == (verdict, 6, "clicks a round")
+        assert finding.found.value == pytest.approx(0.35, rel=5e-3)
+        others = {each.agent: each.found.value for each in found.comparisons}
+        assert others == pytest.approx(
+            {"Random": 0.175, "LinUCB": 0.25, "Thompson": 0.2, "blind": 0.25, "Oracle": 0.45}, rel=5e-3
+        )
+
     def test_everybody_else_stands_beside_it(self):
         found = judged(self.claim(at_least=1.2), self.measured(self.CLICKS))
         assert found.findings[0].measure == "clicks a round ÷ LinUCB's"

@@ -274,3 +274,26 @@ def test_select_is_quick_in_lockstep(domain):
             vector.step(actions)
         spent.append(time.process_time() - start)
     assert 64 * 128 / min(spent) > 20_000
+
+
+def test_sessions_count_texts_that_are_invalid_or_would_hurt(domain):
+    env = gym.make(domain.id, action_mode="write", horizon=60, disable_env_checker=True).unwrapped
+    lanes = gym.make_vec(
+        domain.id, num_envs=2, vectorization_mode="vector_entry_point", action_mode="write", horizon=60
+    )
+    for played in (env, lanes):
+        assert played.measures == (("invalid", "harmful") if domain.harm else ())
+    assert gym.make(domain.id, action_mode="select").unwrapped.measures == ()
+    if not domain.harm:
+        return
+    env.reset(seed=3)
+    lanes.reset(seed=3)
+    hurt = 0.0
+    for k in range(60):
+        text = "no text of this kind" if k % 10 == 0 else domain.texts[k % len(domain.texts)]
+        info = env.step(text)[4]
+        assert info["invalid"] == (info["validity"] < 1.0) and info["harmful"] == (info[domain.harm] == 0.0)
+        both = lanes.step((text, text))[4]
+        assert (both["invalid"][0], both["harmful"][0]) == (info["invalid"], info["harmful"])
+        hurt += info["harmful"]
+    assert hurt > 0.0  # items are shown whoever they would hurt

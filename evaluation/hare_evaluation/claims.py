@@ -440,27 +440,27 @@ class LeadClaim(_Claim):
 
 
 class MeasureClaim(_Claim):
-    """What an environment measures beside the reward, per round or per another measure, as a multiple of another's.
+    """What an environment measures beside the reward, per round or per another measure, or a multiple of another's.
 
     Attributes:
         measure: A name among the environment's measures, whose sum is taken over the session.
         per: What it is divided by: another measure, or ``rounds``.
-        against: The label of the other agent.
-        at_least: The target of the ratio; with ``strict`` it must be exceeded.
+        against: The label of the other agent; None to judge the rate itself.
+        at_least: The target of the ratio or the rate; with ``strict`` it must be exceeded.
         at_most: Or this one.
     """
 
     kind: Literal["measure"]
     measure: str
     per: str = "rounds"
-    against: str
+    against: str | None = None
     at_least: float | None = None
     at_most: float | None = None
     strict: bool = False
 
     def labels(self) -> list[str]:
-        """Both agents."""
-        return [self.agent, self.against]
+        """The agents that it names."""
+        return [self.agent, *([self.against] if self.against else [])]
 
     def check(self, environment: str, knobs: Mapping[str, Any]) -> None:
         """There must be one target."""
@@ -468,9 +468,9 @@ class MeasureClaim(_Claim):
             raise ConfigError(f"The claim {self.id!r} needs either at_least or at_most.")
 
     def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
-        """The ratio of the means over the seeds that both played, and that of everybody else."""
+        """The mean rate over seeds, or the ratio of means over the seeds that both played; and everybody else's."""
         view.need(environment, *self.labels())
-        other = self._rates(view, environment, self.against)
+        other = None if self.against is None else self._rates(view, environment, self.against)
         players = [
             label
             for label in view.results.agents_of(environment)
@@ -479,11 +479,14 @@ class MeasureClaim(_Claim):
         found = {}
         for label in players:
             own = self._rates(view, environment, label)
+            if other is None:
+                found[label] = (statistics.mean_interval([np.array([*own.values()])]), len(own))
+                continue
             seeds = [seed for seed in own if seed in other]
             pairs = np.array([(own[seed], other[seed]) for seed in seeds]).reshape(-1, 2)
             found[label] = (statistics.ratio_of_means(pairs[:, 0], pairs[:, 1]), len(seeds))
         each = "a round" if self.per == "rounds" else f"per {self.per}"
-        measure = f"{self.measure} {each} ÷ {self.against}'s"
+        measure = f"{self.measure} {each}" + (f" ÷ {self.against}'s" if self.against else "")
         value = self.at_least if self.at_most is None else self.at_most
         assert value is not None
         target = Target(value, self.at_most is not None, strict=self.strict)

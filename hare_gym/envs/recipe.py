@@ -110,6 +110,7 @@ class Recipes(Domain[Eaters, Dish]):
     """Recipes: the built-in corpus, needs of everyday cooking, and eaters with tastes, diets and allergies."""
 
     id = "HareRecipe-v0"
+    harm = "safe"
     parts = ("validity", "safe", "diet", "need", "cuisine", "flavour", "time", "skill")
     config_class = RecipeConfig
     reward_version = "recipe-1"
@@ -364,7 +365,7 @@ class HareRecipe(TextEnvironment):
     the kind of dish asked for, how much of the dish's mix of cuisines is the user's, and how much there is of what
     the user likes, each from 0.1 to 1. ``time`` and ``skill``: bells around what the user wishes for such a dish. In
     ``synthesize`` validity, safe and diet are 1. In ``write`` ``info["problems"]`` says in words what is wrong with
-    the text.
+    the text, ``invalid`` is 1 where ``validity`` is below 1, and ``harmful`` where ``safe`` is 0.
 
     **Oracle.** In ``synthesize`` it is exact: content that measures as the user wishes lies inside the unit ball and
     has every part at 1, so the best content earns 1 (`Recipes.optimum`). In ``write`` this is an upper bound, as no

@@ -7,10 +7,9 @@ numbers, its ``compose`` puts plans together. Here are the hidden learners and t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +45,7 @@ from hare_gym.text.courses.measure import (
     gaps_block,
     measured_blocks,
 )
-from hare_gym.text.domain import Content, Domain, Judge, Measured, Population, TextConfig, inner, stacked
+from hare_gym.text.domain import Content, Measured, Population, Separable, TextConfig, inner
 from hare_gym.text.engine import TextEnvironment, TextVectorEnvironment
 
 Array = NDArray[np.float64]
@@ -57,8 +56,6 @@ REWARD_VERSION = "study-plan-1"
 _BREACH = 0.3
 _BY_NEED = ("validity", "subject", "level", "hours")
 _BY_USER = ("gaps", "formats", "pace", "depth", "safety")
-# Values in one array while items are compared, so that it stays in the cache.
-_CHUNK_VALUES = 2**16
 # Columns of `Measured.facts`: hours in all, hours of the fullest week, missing prerequisites that the basics of each
 # subject would provide, and other missing ones.
 _HOURS, _WEEK, _BASICS, _OTHERS = 0, 1, slice(2, 2 + len(SUBJECTS)), 2 + len(SUBJECTS)
@@ -128,11 +125,13 @@ class StudyPlanConfig(TextConfig):
     """The knobs of `HareStudyPlan`: those that every text environment has. Their defaults are what ``-v0`` means."""
 
 
-class StudyPlans(Domain[Learners, Plan]):
+class StudyPlans(Separable[Learners, Plan]):
     """Plans of study out of a catalogue of 90 units, for hidden learners."""
 
     id = "HareStudyPlan-v0"
     parts = (*_BY_NEED, *_BY_USER)
+    need_parts = _BY_NEED
+    harm = "safety"
     config_class = StudyPlanConfig
 
     def __init__(self, config: StudyPlanConfig) -> None:
@@ -215,12 +214,10 @@ class StudyPlans(Domain[Learners, Plan]):
 
     # -- the reward -----------------------------------------------------------------------------------------------
 
-    def parts_of(self, users: Learners, needs: Indices, content: Content) -> dict[str, Array]:
-        """The reward's parts; those of `WEIGHTS` are exp(-w (1 - cos)), of the block and the one wished for."""
-        return self.parts_by_need(needs, content) | self.parts_by_user(users, content)
-
     def parts_by_need(self, needs: Indices, content: Content) -> dict[str, Array]:
-        """Validity for a need, subject, level and hours: no hidden attribute changes them."""
+        """Validity for a need, and subject, level and hours, each exp(-w (1 - cos)) of its block and the one wished
+        for: no hidden attribute changes them.
+        """
         asked = self._asked[needs]
         found = {"validity": self._validity(needs, content)}
         return found | {name: _fit(name, content.phi, asked[..., BLOCKS[name]]) for name in _BY_NEED[1:]}
@@ -262,28 +259,6 @@ class StudyPlans(Domain[Learners, Plan]):
         ):
             wished[..., BLOCKS[name]] = SCALES[name] * block
         return wished
-
-    def combine(self, parts: Mapping[str, Array]) -> Array:
-        """The mean reward, the product of the parts."""
-        by_need, by_user = _product(parts, _BY_NEED), _product(parts, _BY_USER)
-        return np.asarray(by_need * by_user)
-
-    @cached_property
-    def pool(self) -> Content:
-        """The items, ``(N,)``."""
-        return Content.of(self.items)
-
-    @cached_property
-    def items_by_need(self) -> tuple[Array, Array]:
-        """The items' parts by need, ``(Q, N, 4)``, and their products, ``(Q, N)``."""
-        parts = self.parts_by_need(np.arange(self.num_needs)[:, None], self.pool)
-        shape = self.num_needs, len(self.items)
-        table = np.stack([np.broadcast_to(parts[name], shape) for name in _BY_NEED], axis=-1)
-        return table, np.asarray(_product(parts, _BY_NEED))
-
-    def judge(self, current: Sequence[Learners], mode: Any) -> Judge[Learners, Plan]:
-        """Looks items up by user and by need."""
-        return _Tables(self, current)
 
     def problems_of(self, user: Learners, need: int, read: Plan, query_text: str) -> tuple[str, ...]:
         """What is wrong with a plan, and what it breaks of what was said."""
@@ -386,57 +361,10 @@ def _fit(name: str, phi: Array, wished: Array) -> Array:
     return np.asarray(portable.exp(np.asarray(np.maximum(cosine, -20.0) - 1.0) * WEIGHTS[name]))
 
 
-def _product(parts: Mapping[str, Array], names: Sequence[str]) -> Any:
-    total: Any = parts[names[0]]
-    for name in names[1:]:
-        total = total * parts[name]
-    return total
-
-
 def _read_arc(phi: Array, name: str, bounds: tuple[float, float]) -> float:
     a, b = phi[BLOCKS[name]]
     s = float(np.arctan2(a, b)) / np.pi + 0.5
     return bounds[0] + min(max(s, 0.0), 1.0) * (bounds[1] - bounds[0])
-
-
-class _Tables(Judge[Learners, Plan]):
-    """Items by user and by need: the reward is a product of the one and the other."""
-
-    def __init__(self, domain: StudyPlans, current: Sequence[Learners]) -> None:
-        super().__init__(domain, current)
-        self._by_need, self._need_means = domain.items_by_need
-        users: Any = stacked(current)
-        parts = domain.parts_by_user(users[:, :, None], domain.pool)
-        shape = *users.limit.shape, len(domain.items)
-        self._by_user = np.stack([np.broadcast_to(parts[name], shape) for name in _BY_USER], axis=-1)  # (P, U, N, 5)
-        self._user_means = np.asarray(_product(parts, _BY_USER))  # (P, U, N)
-
-    def prepare(self, population: Indices, user: Indices, need: Indices) -> None:
-        """Finds the best items of L rounds of W lanes."""
-        self._population, self._user, self._needs = np.broadcast_to(population, need.shape), user, need
-        lanes = self._population.reshape(-1), user.reshape(-1), need.reshape(-1)
-        best, means = np.empty(need.size, dtype=np.int64), np.empty(need.size)
-        length = max(1, _CHUNK_VALUES // len(self.domain.items))
-        for first in range(0, need.size, length):
-            p, u, q = (each[first : first + length] for each in lanes)
-            table = self._need_means[q] * self._user_means[p, u]
-            best[first : first + length] = top = table.argmax(axis=1)
-            means[first : first + length] = table[np.arange(len(top)), top]
-        self.best_item, self.best_mean = best.reshape(need.shape), means.reshape(need.shape)
-
-    def of_items(self, i: int, items: Indices) -> tuple[Array, dict[str, Array]]:
-        """Means and parts of an item in each lane of round i."""
-        p, u, q = self._population[i], self._user[i], self._needs[i]
-        columns = [*self._by_need[q, items].T, *self._by_user[p, u, items].T]
-        found = {name: np.ascontiguousarray(column) for name, column in zip(self.domain.parts, columns, strict=True)}
-        return self._need_means[q, items] * self._user_means[p, u, items], found
-
-    def of_item(self, i: int, item: int) -> tuple[float, dict[str, float]]:
-        """Mean and parts of an item in round i of the only lane."""
-        p, u, q = int(self._population[i, 0]), int(self._user[i, 0]), int(self._needs[i, 0])
-        values = [*self._by_need[q, item].tolist(), *self._by_user[p, u, item].tolist()]
-        mean = self._need_means.item(q, item) * self._user_means.item(p, u, item)
-        return mean, dict(zip(self.domain.parts, values, strict=True))
 
 
 # -- the environment ----------------------------------------------------------------------------------------------
@@ -479,7 +407,8 @@ class HareStudyPlan(TextEnvironment):
 
     **Reward.** In [0, 1], Beta-distributed with mean mu. ``info`` holds the parts by name: ``validity``, ``subject``,
     ``level``, ``hours``, ``gaps``, ``formats``, ``pace``, ``depth``, ``safety``; in ``write`` ``info["problems"]``
-    says in words what is wrong with the plan. In ``synthesize`` validity is 1, and safety is read from the pace that
+    says in words what is wrong with the plan, ``invalid`` is 1 where ``validity`` is below 1, and ``harmful`` where
+    ``safety`` is 0. In ``synthesize`` validity is 1, and safety is read from the pace that
     the content points to. Nothing is embedded: plans are measured by reading them, in fixed order and with portable
     arithmetic, so that recorded actions replay to the same bits.
 

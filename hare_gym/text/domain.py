@@ -192,6 +192,7 @@ class Domain(ABC, Generic[U, M]):
         id: The environment's id, ``"HareRecipe-v0"``.
         parts: Names of the reward's parts, each in [0, 1], in the order of `info`. The mean reward is their product
             (see `combine`), so that what one loses no other makes up. Call a part ``validity``.
+        harm: The part that is 0 for a text which would hurt this user; empty where none could.
         reward_version: Changes when the reward's meaning does.
         content_dim: Length of phi.
         query_dim: Length of a query's vector. With ``query_dim == content_dim`` and queries in the coordinates of phi
@@ -207,6 +208,7 @@ class Domain(ABC, Generic[U, M]):
 
     id: ClassVar[str]
     parts: ClassVar[tuple[str, ...]]
+    harm: ClassVar[str] = ""
     config_class: ClassVar[type[TextConfig]] = TextConfig
     personal: ClassVar[bool] = True
     composes: ClassVar[bool] = True

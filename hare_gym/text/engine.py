@@ -16,7 +16,7 @@ give the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import gymnasium as gym
@@ -182,6 +182,11 @@ class TextEnvironment(Environment):
         self._set_task(task_of(self.domain, self.config, knobs, self.action_mode))
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """What of `info` is summed over a session beside the reward, in ``write``; see `breaches`."""
+        return BREACHES if self.action_mode == "write" and self.domain.harm else ()
+
+    @property
     def users(self) -> Any:
         """The hidden users as they are now. For oracles, tests and metrics; agents never see them."""
         return self._worlds.current[0]
@@ -240,6 +245,7 @@ class TextEnvironment(Environment):
             action = checked_text(action)
             expected, parts = worlds.of_text(i, 0, action)
             extra = {"oracle_width": worlds.oracle_width(i, 0), "problems": worlds.problems(i, 0, action)}
+            extra |= breaches(self.domain, parts)
         reward = beta(expected, self.config.concentration, self._z[i], self._u[i])
         info = self._info(expected, self._oracles[i], self._catalogue_oracles[i], **parts, **extra)
         return self._end_round(self._users[i], action, reward, info)
@@ -333,6 +339,11 @@ class TextVectorEnvironment(gym.vector.VectorEnv[dict[str, Any], Any, Any]):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._rngs: list[np.random.Generator] = []
 
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What of `info` is summed over a session beside the reward, in ``write``; see `breaches`."""
+        return BREACHES if self.action_mode == "write" and self.domain.harm else ()
+
     def users_of(self, lane: int) -> Any:
         """The hidden users of a lane as they are now. Agents never see them."""
         return self._worlds.current[int(self._worlds.population[lane])]
@@ -401,6 +412,8 @@ class TextVectorEnvironment(gym.vector.VectorEnv[dict[str, Any], Any, Any]):
             parts["oracle_width"] = np.array([worlds.oracle_width(i, lane) for lane in range(W)])
             problems = [worlds.problems(i, lane, text) for lane, text in enumerate(texts)]
             parts["problems"] = np.array(problems, dtype=np.object_)
+            broken = [breaches(self.domain, each) for _, each in found]
+            parts |= {name: np.array([each[name] for each in broken]) for name in broken[0]}
             return np.array([mean for mean, _ in found]), parts
         actions = np.asarray(actions)
         if self.action_mode == "select":
@@ -425,6 +438,19 @@ class TextVectorEnvironment(gym.vector.VectorEnv[dict[str, Any], Any, Any]):
             raise ActionError("A synthesize action must be finite; this one holds NaN or infinity.")
         y = np.where(length > 1.0, y / np.maximum(length, 1.0), y)
         return worlds.of_contents(i, np.ascontiguousarray(y.T))
+
+
+BREACHES = ("invalid", "harmful")
+
+
+def breaches(domain: Domain[Any, Any], parts: Mapping[str, float]) -> dict[str, float]:
+    """Whether a text breaks a rule of its domain, and whether it would hurt its user: 0 or 1, by `BREACHES`.
+
+    Empty for a domain in which no text can hurt.
+    """
+    if not domain.harm:
+        return {}
+    return {"invalid": float(parts["validity"] < 1.0), "harmful": float(parts[domain.harm] == 0.0)}
 
 
 def checked_text(action: Any) -> str:
