@@ -3,12 +3,14 @@
 import json
 import tracemalloc
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hare_gym.errors import ConfigError, DataError, UnknownNameError
-from hare_gym.lamp import data, streaming
+from hare_gym.lamp import data, parquet, streaming
 from hare_gym.lamp.data import load, read_outputs, write_outputs, write_questions
 from hare_gym.lamp.tasks import LONG_TASKS, OLD_TASK_2, TASKS, ProfileItem, Question, query_of, references_of
 
@@ -225,10 +227,44 @@ def test_a_topic_under_the_names_of_the_scripts(tmp_path):
     assert item.fields == {"summary": "Rain", "content": "It rained."}
 
 
-def test_longlamp_in_parquet_is_to_be_saved_as_lines(tmp_path):
+@pytest.mark.parametrize("parts", [1, 2])
+def test_longlamp_in_parquet(tmp_path, monkeypatch, parts):
+    monkeypatch.setattr(parquet, "cache_folder", lambda: tmp_path / "cache")
+    folder = tmp_path / "product_review_user"
+    folder.mkdir()
+    rows = [
+        {
+            "reviewerId": f"user {k}",
+            "input": f"Write a review of thing {k}.",
+            "output": f"It is {k}.",
+            "profile": [
+                {"overall": "4", "summary": "Fine", "description": f"Thing {k}", "reviewText": "Gut für mich."}
+            ],
+        }
+        for k in range(5)
+    ]
+    for part in range(parts):
+        table = pa.Table.from_pylist(rows[part::parts])
+        pq.write_table(table, folder / f"val-{part:05d}-of-{parts:05d}.parquet", row_group_size=2)
+    opened = load(folder, "review", "dev")
+    assert sorted(opened.owners) == [f"user {k}" for k in range(5)]
+    last = opened.questions[len(opened) - 1]
+    row = rows[4 if parts == 1 else 3]
+    assert (last.input, last.output, last.user) == (row["input"], row["output"], row["reviewerId"])
+    assert last.profile[0].fields == row["profile"][0]
+    assert load(folder, "review", "dev") is opened
+    (lines,) = (tmp_path / "cache" / "longlamp").iterdir()
+    assert lines.suffix == ".jsonl"
+    with pytest.raises(DataError, match="has no train_questions"):
+        load(folder, "review", "train")
+
+
+def test_what_is_no_parquet(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "cache_folder", lambda: tmp_path / "cache")
     save(tmp_path / "val-00000-of-00001.parquet", "PAR1")
-    with pytest.raises(DataError, match=r"Parquet tables.*'val-00000-of-00001\.parquet'.*to_json\('dev\.jsonl'"):
+    with pytest.raises(DataError, match=r"val-00000-of-00001\.parquet is no Parquet table that can be read: .*again"):
         load(tmp_path, "review")
+    assert not [*(tmp_path / "cache").rglob("*.*")]
 
 
 def test_files_are_opened_anew_only_if_they_have_changed(folder):

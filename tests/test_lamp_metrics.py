@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
 
 from hare_gym.errors import DataError, MissingPackageError
 from hare_gym.lamp import metrics
@@ -100,6 +100,9 @@ def test_what_is_odd_is_off_by_default():
 @pytest.mark.parametrize("oddities", [False, True])
 @pytest.mark.parametrize("rating", ["nan", "inf", "-Infinity"])
 def test_ratings_at_which_the_published_evaluator_stops(rating, oddities):
+    # it takes them for numbers, as float() does, and hands them to scikit-learn's mean_absolute_error
+    with pytest.raises(ValueError, match="Input contains"):
+        mean_absolute_error([1.0, 2.0], [1.0, float(rating)])
     with pytest.raises(DataError, match=f"prediction '{rating}' of question 1 is no rating; give a number"):
         evaluate(TASKS[3], numbered(["1", "2"]), numbered(["1", rating]), oddities=oddities)
 

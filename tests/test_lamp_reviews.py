@@ -2,12 +2,15 @@
 
 import json
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from hare_gym.errors import ConfigError, DataError, UnknownNameError
 from hare_gym.lamp.data import load
 from hare_gym.lamp.reviews import INPUT, load_reviews
 from hare_gym.lamp.tasks import TASKS, ProfileItem, Question, query_of
+from hare_gym.registry import make_agent
 
 DAY = 86_400_000
 
@@ -134,3 +137,32 @@ def test_a_file_that_changes_under_the_reader(path):
     path.write_text("x" * 5000)
     with pytest.raises(DataError, match="has changed since it was opened"):
         opened.questions[0]
+
+
+@pytest.mark.parametrize("mode", ["select", "write"])
+def test_reviews_are_played_by_their_path(tmp_path, mode):
+    words = ("awful", "poor", "fair", "good", "great")
+    written = [review(f"u{k % 3}", k, 1.0 + k % 5, f"This is {words[k % 5]}, day {k}.") for k in range(40)]
+    path = save(tmp_path / "reviews.jsonl", written)
+    env = gym.make("hare_gym:HareLaMP3-v0", data=str(path), action_mode=mode, horizon=30)
+    observation, _ = env.reset(seed=0)
+    task = env.unwrapped.task
+    assert task.num_users == 3 and not env.unwrapped.config.growing
+    agent = make_agent("linucb") if mode == "select" else make_agent("answerer", agent="linucb")
+    agent.reset(task, np.random.default_rng(0))
+    truncated = False
+    while not truncated:
+        question = env.unwrapped.question
+        day = int(question.input.split()[-1].rstrip("."))
+        earlier = [int(item.fields["text"].split()[-1].rstrip(".")) for item in question.profile]
+        assert earlier == list(range(day % 3, day, 3))  # what the same user had written before, and nothing later
+        action = agent.act(observation)
+        after, reward, _, truncated, info = env.step(action)
+        assert 0.0 <= reward <= 1.0 and info["oracle_reward"] == 1.0
+        agent.update(observation, action, reward)
+        observation = after
+
+
+def test_reviews_are_task_3_alone(path):
+    with pytest.raises(DataError, match=r"is a file, which is read as reviews, and those are task 3; LaMP_4 takes"):
+        gym.make("hare_gym:HareLaMP4-v0", data=str(path))

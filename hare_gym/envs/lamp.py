@@ -214,7 +214,7 @@ class _Rounds:
         seen = as_seen(task, question, TEXT_LENGTH)
         answers = task.labels or tuple(item.fields[task.answered] for item in seen.profile) or ("",)
         gold = question.output or ""
-        rewards = [metrics.score(task, gold, answer) for answer in answers]
+        rewards = metrics.scores(task, gold, answers)
         oracle = 1.0 if task.labels else metrics.score(task, gold, sanitise(gold, TEXT_LENGTH))
         pool = np.zeros((self.num_items, self.content_dim))
         if self.mode == "select":

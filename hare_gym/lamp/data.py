@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from hare_gym.errors import ConfigError, DataError, unknown_name
 from hare_gym.lamp import metrics
+from hare_gym.lamp.parquet import lines_of
 from hare_gym.lamp.reviews import load_reviews
 from hare_gym.lamp.streaming import Place, objects_of, read_at
 from hare_gym.lamp.tasks import LONG_TASKS, OLD_TASK_2, TASKS, LampTask, ProfileItem, Question, task_of
@@ -56,7 +57,8 @@ def load(
 
     The files are looked for in the folder itself, in ``<split>/``, and in ``LaMP_<k>/`` (and ``LaMP_2/new/``) as the
     download site arranges them; the tree of the split by time, ``time/``, is given by its own path. Of LongLaMP, what
-    its scripts write is read as well as its tables saved as JSON, answers included (``val.json`` or ``val.jsonl``).
+    its scripts write is read as well as its tables, answers included: as JSON (``val.json`` or ``val.jsonl``), or as
+    the download's Parquet (``val-00000-of-00001.parquet``), which is unpacked once into the user's cache.
 
     An empty profile is kept as it is. A list wrapped into an object is unwrapped. Of task 2, the new files are
     preferred, and older ones known by their fields. A file of reviews, ``*.jsonl``, is read as task 3 whatever the
@@ -415,13 +417,11 @@ def _find(folder: Path, task: LampTask, split: str) -> Path:
     for place in places:
         if place.is_file():
             return place
-    tables = [table for table in folder.rglob("*.parquet") if not task.number]
-    if tables:
-        raise DataError(
-            f"{folder} holds LongLaMP as Parquet tables, whose rows cannot be read one at a time. Save the table as "
-            f"lines once: pandas.read_parquet({tables[0].name!r}).to_json('{split}.jsonl', orient='records', "
-            "lines=True)."
-        )
+    for place in [] if task.number else here:
+        for alias in _LONG_SPLITS[split]:
+            tables = [place / f"{alias}.parquet"] if (place / f"{alias}.parquet").is_file() else []
+            if tables := tables or sorted(place.glob(f"{alias}-*.parquet")):
+                return lines_of(tables)
     raise DataError(
         f"{folder} has no {name} of {task.id} (nor have its folders {split}/ and {task.id}/). "
         f"{_how_to_get(task, split)}"

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -214,9 +213,9 @@ class Features:
             [
                 2.0 * _cosine(reference, title),
                 len(reference.words & title.words) / words,
-                2.0 * similar.mean(),
+                2.0 * (np.add.reduce(similar) / len(similar)),
                 similar[0],
-                2.0 * similar[:3].mean(),
+                2.0 * (np.add.reduce(similar[:3]) / min(len(similar), 3)),
                 sum(min(profile.words.get(word, 0), 3) for word in reference.words) / (3.0 * words),
                 sum(word in profile.words for word in reference.words) / words,
                 style[STYLE.index("length")],
@@ -503,8 +502,8 @@ class _Profile:
         tokens = text.tokens
         if not tokens:
             return 0.0, 1.0
-        vocabulary = self._vocabulary
-        counts = [vocabulary[token] for token in tokens if token not in source]
+        count = self._vocabulary.get
+        counts = [count(token, 0) for token in tokens if token not in source]
         return sum(counts) / (max(len(self.items), 1) * len(tokens)), counts.count(0) / len(tokens)
 
     @cached_property
@@ -527,18 +526,17 @@ class _Source:
         self._first, self._last = (frozenset(tokens_of(sentences[k])) for k in (0, -1))
         n = max(len(text.tokens) - 1, 1)
         self.at = {token: k / n for k, token in reversed(list(enumerate(text.tokens)))}
-        self._pairs = frozenset(pairwise(text.tokens))
+        self._pairs = frozenset(text.pairs)
 
     def places(self, text: Text) -> tuple[float, float, float, float, float, float]:
         """Precision, coverage, shares from the first and the last sentence, place in [0, 1], shared word pairs."""
-        tokens = text.tokens
+        pairs = sum(map(self._pairs.__contains__, text.pairs)) / max(len(text.tokens) - 1, 1)
         shared = text.words & self.text.words
-        pairs = sum(pair in self._pairs for pair in pairwise(tokens)) / max(len(tokens) - 1, 1)
         if not shared:
             return 0.0, 0.0, 0.0, 0.0, 0.5, pairs
         n = len(shared)
         # sorted, as the order of a set is not the same in every process and sums of floats heed it
-        place = sum(sorted(self.at[word] for word in shared)) / n
+        place = sum(sorted(map(self.at.__getitem__, shared))) / n
         return (
             n / len(text.words),
             min(3.0 * n / len(self.text.words), 1.0),

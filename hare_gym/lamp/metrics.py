@@ -11,7 +11,8 @@ the same predictions give the same figures. What it does that nobody would ask f
 
 In both: labels are compared after ``strip`` and with their case, and an unknown one is wrong; macro-F1 averages over
 *all* labels of the task, those that occur nowhere with 0; a rating that is no number counts as the end farther from
-the gold, 5 where both are as far. Both refuse ``"nan"`` and ``"inf"``, at which the published evaluator stops.
+the gold, 5 where both are as far. Both refuse ``"nan"`` and ``"inf"``, at which the published evaluator stops: it
+takes them for numbers, and scikit-learn's mean_absolute_error, to which it hands them, raises ValueError.
 
 ROUGE is not stemmed and counts runs of a-z and 0-9 in lower case. The published evaluator reports the median of an
 unseeded bootstrap, which differs from call to call; here it is the plain mean, of which that median is an estimate.
@@ -21,7 +22,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 
 from hare_gym.errors import DataError, MissingPackageError
+from hare_gym.lamp.reading import tokens_of
 from hare_gym.lamp.tasks import LampTask
 
-_WORD = re.compile(r"[a-z0-9]+")
 _LOW, _HIGH = 1.0, 5.0
 
 
@@ -58,8 +58,15 @@ def score(task: LampTask, gold: str, prediction: str) -> float:
         if rating is None or not math.isfinite(rating):
             return 0.0
         return 1.0 - abs(_within(rating) - _within(y)) / (_HIGH - _LOW)
-    a, b = words(gold), words(prediction)
-    return 0.5 * (_rouge_1(a, b) + _rouge_l(a, b))
+    return _Rouge(gold).mean(prediction)
+
+
+def scores(task: LampTask, gold: str, predictions: Sequence[str]) -> list[float]:
+    """`score` of several answers to one question."""
+    if task.metric != "rouge":
+        return [score(task, gold, prediction) for prediction in predictions]
+    rouge = _Rouge(gold)
+    return [rouge.mean(prediction) for prediction in predictions]
 
 
 def evaluate(
@@ -105,11 +112,8 @@ def evaluate(
         return _classified(task.labels, pairs)
     if task.metric == "rating":
         return _rated(ids, pairs, oddities)
-    texts = [(words(gold), words(prediction)) for gold, prediction in pairs]
-    figures = {
-        "rouge-1": _mean([_rouge_1(a, b) for a, b in texts]),
-        "rouge-L": _mean([_rouge_l(a, b) for a, b in texts]),
-    }
+    each = [_Rouge(gold)(prediction) for gold, prediction in pairs]
+    figures = {"rouge-1": _mean([one for one, _ in each]), "rouge-L": _mean([longest for _, longest in each])}
     if with_meteor:
         synonyms = has_wordnet()
         name = "meteor" if synonyms else "meteor-without-synonyms"
@@ -141,17 +145,12 @@ def differing(left: Mapping[str, object], right: Mapping[str, object], only_left
     return "; ".join(parts) + "."
 
 
-def words(text: str) -> list[str]:
-    """The words of a text, as ROUGE counts them: runs of a-z and 0-9 in lower case, without stemming."""
-    return _WORD.findall(text.lower())
-
-
 def rouge_1(gold: str, prediction: str) -> float:
     """F-measure of the words that two texts share, in [0, 1]; a word counts as often as it is in both.
 
     Source: Lin (2004), "ROUGE: A Package for Automatic Evaluation of Summaries"; 0 where a text has no word.
     """
-    return _rouge_1(words(gold), words(prediction))
+    return _Rouge(gold)(prediction)[0]
 
 
 def rouge_l(gold: str, prediction: str) -> float:
@@ -159,7 +158,7 @@ def rouge_l(gold: str, prediction: str) -> float:
 
     Source: Lin (2004), with beta = 1.
     """
-    return _rouge_l(words(gold), words(prediction))
+    return _Rouge(gold)(prediction)[1]
 
 
 def meteor(gold: str, prediction: str, *, synonyms: bool = True) -> float:
@@ -216,12 +215,41 @@ class _NoSynonyms:
         return []
 
 
-def _rouge_1(a: Sequence[str], b: Sequence[str]) -> float:
-    return _f((Counter(a) & Counter(b)).total(), len(a), len(b))
+class _Rouge:
+    """ROUGE-1 and ROUGE-L against one gold answer."""
 
+    def __init__(self, gold: str) -> None:
+        self._words = tokens_of(gold)
+        self._counts = Counter(self._words)
+        self._places: dict[str, int] = {}
+        for i, word in enumerate(self._words):
+            self._places[word] = self._places.get(word, 0) | 1 << i
 
-def _rouge_l(a: Sequence[str], b: Sequence[str]) -> float:
-    return _f(_longest_common_subsequence(a, b), len(a), len(b))
+    def __call__(self, prediction: str) -> tuple[float, float]:
+        """Both F-measures."""
+        words = tokens_of(prediction)
+        shared = [word for word in words if word in self._places]
+        if not shared:
+            return 0.0, 0.0
+        m, n = len(self._words), len(words)
+        common = sum([min(self._counts[word], shared.count(word)) for word in set(shared)])
+        return _f(common, m, n), _f(self._longest_common_subsequence(shared), m, n)
+
+    def mean(self, prediction: str) -> float:
+        """The mean of the two."""
+        one, longest = self(prediction)
+        return 0.5 * (one + longest)
+
+    def _longest_common_subsequence(self, shared: Sequence[str]) -> int:
+        """Its length, by the bit-parallel recurrence of Hyyrö (2004): one step a word, on integers of a bit a word.
+
+        Words that the gold answer does not have leave the row as it is.
+        """
+        row = ones = (1 << len(self._words)) - 1
+        for word in shared:
+            matched = row & self._places[word]
+            row = ((row + matched) | (row - matched)) & ones
+        return len(self._words) - row.bit_count()
 
 
 def _f(common: int, of_a: int, of_b: int) -> float:
@@ -229,19 +257,6 @@ def _f(common: int, of_a: int, of_b: int) -> float:
         return 0.0
     precision, recall = common / of_b, common / of_a
     return 2.0 * precision * recall / (precision + recall)
-
-
-def _longest_common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
-    """Its length, by the bit-parallel recurrence of Hyyrö (2004): one step a word, on integers of len(a) bits."""
-    places: dict[str, int] = {}
-    for i, word in enumerate(a):
-        places[word] = places.get(word, 0) | 1 << i
-    ones = (1 << len(a)) - 1
-    row = ones
-    for word in b:
-        matched = row & places.get(word, 0)
-        row = ((row + matched) | (row - matched)) & ones
-    return len(a) - row.bit_count()
 
 
 def _classified(labels: Sequence[str], pairs: Sequence[tuple[str, str]]) -> dict[str, float]:

@@ -14,6 +14,7 @@ import string
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -55,9 +56,10 @@ _VOCABULARY = 2**16
 _TEXTS = 16_384
 
 
-def tokens_of(text: str) -> list[str]:
-    """Lower-cased words and numbers, as ROUGE counts them."""
-    return _TOKEN.findall(text.lower())
+@lru_cache(maxsize=2**15)
+def tokens_of(text: str) -> tuple[str, ...]:
+    """Lower-cased words and numbers, as ROUGE counts them; remembered, as the same words and phrases come back."""
+    return tuple(_TOKEN.findall(text.lower()))
 
 
 def sentences_of(text: str) -> list[str]:
@@ -76,13 +78,21 @@ class Text:
         inverse: One over its length, or 0 for a vector of zeros.
     """
 
-    __slots__ = ("_style", "inverse", "text", "tokens", "vector", "words")
+    __slots__ = ("_pairs", "_style", "inverse", "text", "tokens", "vector", "words")
 
     def __init__(self, text: str, tokens: tuple[str, ...], words: frozenset[str], vector: Array) -> None:
         self.text, self.tokens, self.words, self.vector = text, tokens, words, vector
         squared = float((vector * vector).sum())
         self.inverse = 1.0 / math.sqrt(squared) if squared > 0.0 else 0.0
         self._style: Array | None = None
+        self._pairs: tuple[tuple[str, str], ...] | None = None
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Each token with the next."""
+        if self._pairs is None:
+            self._pairs = tuple(pairwise(self.tokens))
+        return self._pairs
 
     @property
     def style(self) -> Array:
@@ -175,7 +185,7 @@ class Reader:
         return found
 
     def _analysed(self, text: str) -> Text:
-        tokens = tuple(tokens_of(text))
+        tokens = tokens_of(text)
         words = content_words(tokens)
         if self.encoder is self._hashed:
             vector = self._hashed.of_words(words)
