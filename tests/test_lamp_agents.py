@@ -9,22 +9,12 @@ import pytest
 from hare_agents.answering import Answering, prompt_of
 from hare_agents.decoders.answers import LanguageModel, Proposer
 from hare_agents.decoders.habits import Habits, Manner, Profile, Source, profile_of
-from hare_agents.retrieval import (
-    BM25,
-    Dense,
-    MostRecent,
-    Okapi,
-    PlainAnswer,
-    RandomProfile,
-    RecencyWeighted,
-    hints,
-    plain_label,
-    praise_in,
-)
+from hare_agents.decoders.support import Okapi, hints, praise_in
+from hare_agents.retrieval import BM25, Dense, MostRecent, PlainAnswer, RandomProfile, RecencyWeighted, plain_label
 from hare_gym.contract import stack_actions
 from hare_gym.errors import ConfigError, UnknownNameError
 from hare_gym.lamp.metrics import score
-from hare_gym.lamp.reading import as_seen
+from hare_gym.lamp.reading import as_seen, question_of
 from hare_gym.lamp.synthetic import World
 from hare_gym.lamp.tasks import OLD_TASK_2, TASKS, ProfileItem, Question, query_of
 from hare_gym.registry import make_agent
@@ -332,13 +322,45 @@ class TestAnswering:
         rewards, answers = play(Answering(agent=inner, rehearsed=1), 4, 5, num_users=2)
         assert len(answers) == 5 and all(answers) and rewards.min() >= 0.0
 
-    def test_practice_on_the_profile_helps_at_the_start(self):
-        knobs = {"agent": "linucb", "agent_kwargs": {"alpha": 0.05}}
-        with_it, without = (
-            np.mean([play(Answering(rehearsed=n, **knobs), 6, 40, seed=s, num_users=4)[0].mean() for s in (1, 2)])
-            for n in (8, 0)
+    @pytest.mark.parametrize(("number", "practised"), [(4, 6), (3, 6), (1, 0), (7, 0)])
+    def test_practice_on_the_profile_at_a_user_s_first_reward(self, number, practised):
+        env = env_of(number, horizon=10, num_users=1)
+        observation, _ = env.reset(seed=0)
+        agent = Answering(agent="linucb", rehearsed=3, attempts=2)
+        agent.reset(env.unwrapped.task, rng())
+        taught = []
+        update = agent.agent.update
+        agent.agent.update = lambda *round: (taught.append(round), update(*round))
+        answer = agent.act(observation)
+        agent.update(observation, answer, 0.25)
+        assert practised // 2 <= len(taught) - 1 <= practised  # what was drawn may be what was chosen
+        assert taught[-1][2] == 0.25 and all(0.0 <= reward <= 1.0 for _, _, reward in taught)
+        agent.update(observation, answer, 0.5)
+        assert len(taught) <= practised + 2 and taught[-1][2] == 0.5
+
+    @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 7])
+    def test_what_retrieval_would_answer_is_marked(self, number):
+        env = env_of(number, horizon=10)
+        observation, _ = env.reset(seed=1)
+        agent, retrieval = Answering(agent="linucb", rehearsed=0), BM25(k=99, likeness=10.0, cues=1.5)
+        agent.reset(env.unwrapped.task, rng())
+        retrieval.reset(env.unwrapped.task, rng())
+        answers, inner = agent._round(observation)
+        marked = [answer for answer, y in zip(answers, inner["pool"], strict=False) if y[-1] > 0.0]
+        assert retrieval.act(observation) in marked
+        assert len(answers) == (len(TASKS[number].labels) or agent.config.shortlist)
+
+    def test_agents_share_what_they_have_read(self):
+        env = env_of(4, horizon=10)
+        observation, _ = env.reset(seed=0)
+        question = question_of(TASKS[4], observation)
+        one, two, other = (
+            Answering(agent=name, shortlist=n) for name, n in (("linucb", 8), ("hare", 8), ("hare", 4))
         )
-        assert with_it > without + 0.03
+        for agent in (one, two, other):
+            agent.reset(env.unwrapped.task, rng())
+        assert one._read(question) is two._read(question)
+        assert other._read(question).answers == one._read(question).answers[:4]
 
     def test_it_learns_what_was_written_even_if_it_did_not_propose_it(self):
         env = env_of(4, horizon=10)

@@ -19,20 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hare_agents.decoders.answers import COUNT, LanguageModel, Proposer, lamp_task
-from hare_agents.decoders.habits import TRAITS, Profile, profile_of
+from hare_agents.decoders.habits import Profile, profile_of
+from hare_agents.decoders.support import bm25_scores, hints, praise_in, stars, supports, votes
 from hare_gym.config import configure
 from hare_gym.contract import Action, ActionMode, Agent, Observation, SearchSpace, TaskSpec
 from hare_gym.lamp.features import Features
-from hare_gym.lamp.lexicon import BLAME, CUES, NEGATIONS, PRAISE
-from hare_gym.lamp.reading import HASHED, Reader, content_words, question_of, tokens_of
+from hare_gym.lamp.reading import HASHED, Reader, question_of, tokens_of
 from hare_gym.lamp.tasks import LampTask, Question, query_of, references_of
 
 Array = NDArray[np.float64]
-
-# The product of the first two says nothing that they do not.
-_COUNTED = [k for k, name in enumerate(TRAITS) if name != "frame and place"]
-_K1, _B, _EPSILON = 1.5, 0.75, 0.25
-_MIDDLE_RATING = 3.0
 
 
 @dataclass(frozen=True)
@@ -126,96 +121,39 @@ class ProfileRetrieval(Agent):
             return plain_label(task, question, self.rng)
         if task.number == 1:
             return self._citation(task, question, profile, chosen)
+        if task.metric == "rating":
+            return self._rated(task, question, profile, chosen)
         return self._vote(task, question, profile, chosen)
 
     def _vote(self, task: LampTask, question: Question, profile: Profile, chosen: Sequence[int]) -> str:
-        weights = 1.0 / np.arange(1, len(chosen) + 1)
-        weights /= weights.sum()
-        source = query_of(task, question.input)
-        if task.metric == "rating":
-            scores = np.array([_rating(profile.answered[i]) for i in chosen])
-            praise = praise_in(source) - np.array([praise_in(profile.asked[i]) for i in chosen]) @ weights
-            return _stars(task, float(scores @ weights) + self.config.cues * float(praise))
-        votes = {label: self.config.cues * share for label, share in hints(task, source).items()}
-        for i, weight in zip(chosen, weights, strict=True):
-            label = profile.answered[i].strip()
-            if label in votes:
-                votes[label] += weight
+        found = votes(task, question, profile, chosen, self.config.cues)
         overall = Counter(label.strip() for label in profile.answered)
-        best = max((votes[label], overall[label]) for label in task.labels)
-        ties = [label for label in task.labels if (votes[label], overall[label]) == best]
+        ranks = [(vote, overall[label]) for vote, label in zip(found.tolist(), task.labels, strict=True)]
+        ties = [label for rank, label in zip(ranks, task.labels, strict=True) if rank == max(ranks)]
         return ties[0] if len(ties) == 1 else ties[int(self.rng.integers(len(ties)))]
 
     def _citation(self, task: LampTask, question: Question, profile: Profile, chosen: Sequence[int]) -> str:
-        references = references_of(question.input)
-        if references is None:
-            return task.labels[int(self.rng.integers(2))]
-        seen = Counter(word for own in profile.words for word in own)
-        known: dict[str, float] = {}
-        for place, i in enumerate(chosen):
-            for word in profile.words[i]:
-                rarity = math.log(1.0 + len(profile.items) / seen[word])
-                known[word] = known.get(word, 0.0) + rarity / (1 + place)
-        support = []
-        for reference in references:
-            words = content_words(tokens_of(reference))
-            # exact, so that it does not depend on the order of a set
-            support.append(math.fsum(known.get(word, 0.0) for word in words) / math.sqrt(1.0 + len(words)))
-        if support[0] == support[1]:
+        first, second = votes(task, question, profile, chosen, self.config.cues).tolist()
+        if first == second:
             return plain_label(task, question, self.rng)
-        return task.labels[int(support[1] > support[0])]
+        return task.labels[int(second > first)]
+
+    def _rated(self, task: LampTask, question: Question, profile: Profile, chosen: Sequence[int]) -> str:
+        weights = 1.0 / np.arange(1, len(chosen) + 1)
+        source = query_of(task, question.input)
+        return _stars(task, stars(source, profile, chosen, weights / weights.sum(), self.config.cues))
 
     def _text(self, question: Question, profile: Profile, chosen: Sequence[int]) -> str:
         proposals = self.propose(self.task, question)
         source = query_of(self.task, question.input)
-        read = [self.read(text) for text in proposals]
-        words = self.read(source).words
-        scores = np.array([len(words & text.words) / math.sqrt(1.0 + len(text.words) * len(words)) for text in read])
-        if chosen:
-            traits = profile.manner_of(chosen).traits(proposals, source)
-            alike = traits[:, _COUNTED].sum(axis=1)
-            manner = np.mean([self.read(profile.answered[i]).style for i in chosen], axis=0)
-            away = np.mean((np.stack([text.style for text in read]) - manner) ** 2, axis=1)
-            scores = scores + self.config.likeness * (alike - away)
+        traits = profile.manner_of(chosen).traits(proposals, source) if chosen else None
+        manner = [profile.answered[i] for i in chosen]
+        scores = supports(self.read, source, proposals, manner, traits, self.config.likeness)
         return proposals[int(scores.argmax())]
 
 
 def _stars(task: LampTask, value: float) -> str:
     return task.labels[int(np.clip(math.floor(value + 0.5), 1, 5)) - 1]
-
-
-def praise_in(text: str) -> float:
-    """By how much a text praises rather than blames, in (-1, 1): (p - b) / (p + b + 1) of its words of either kind.
-
-    A word behind a negation counts as the other kind.
-    """
-    praise = blame = 0
-    words = tokens_of(text)
-    for before, word in zip(["", *words], words, strict=False):
-        if word in PRAISE or word in BLAME:
-            if (word in PRAISE) != (before in NEGATIONS):
-                praise += 1
-            else:
-                blame += 1
-    return (praise - blame) / (praise + blame + 1)
-
-
-def hints(task: LampTask, text: str) -> dict[str, float]:
-    """For each label the share of a text's words that hint at it, among all hints; zeros where there are none."""
-    words = set(tokens_of(text))
-    counts = {
-        label: len(words & (CUES.get(label, frozenset()) | content_words(tokens_of(label)))) for label in task.labels
-    }
-    total = max(sum(counts.values()), 1)
-    return {label: count / total for label, count in counts.items()}
-
-
-def _rating(score: str) -> float:
-    try:
-        value = float(score)
-    except ValueError:
-        return _MIDDLE_RATING
-    return min(max(value, 1.0), 5.0) if math.isfinite(value) else _MIDDLE_RATING
 
 
 def plain_label(task: LampTask, question: Question, rng: np.random.Generator) -> str:
@@ -345,39 +283,3 @@ class RecencyWeighted(ProfileRetrieval):
         scores = bm25_scores(profile, query_of(profile.task, question.input))
         positive = scores - scores.min() + 1e-3 * max(float(np.ptp(scores)), 1.0)
         return np.asarray(positive * 0.5 ** (profile.age / self.config.half_life))
-
-
-class Okapi:
-    """An index of some texts for BM25; see `BM25` for the formula."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        counts = [Counter(text.split()) for text in texts]
-        N = len(texts)
-        lengths = np.array([count.total() for count in counts], dtype=np.float64)
-        mean = float(lengths.mean()) if N else 0.0
-        self.norm = _K1 * (1.0 - _B + _B * lengths / max(mean, 1e-12))
-        self.places: dict[str, list[tuple[int, int]]] = {}
-        for i, count in enumerate(counts):
-            for word, times in count.items():
-                self.places.setdefault(word, []).append((i, times))
-        raw = {
-            word: math.log(N - len(found) + 0.5) - math.log(len(found) + 0.5) for word, found in self.places.items()
-        }
-        floor = _EPSILON * math.fsum(raw.values()) / max(len(raw), 1)
-        self.idf = {word: value if value >= 0.0 else floor for word, value in raw.items()}
-
-    def scores(self, query: str) -> Array:
-        """One a text, ``(N,)``; a word that is asked for twice counts twice."""
-        found = np.zeros(len(self.norm))
-        for word in query.split():
-            for i, times in self.places.get(word, ()):
-                found[i] += self.idf[word] * times * (_K1 + 1.0) / (times + self.norm[i])
-        return found
-
-
-def bm25_scores(profile: Profile, query: str) -> Array:
-    """The items' scores for a query, ``(n,)``; the profile keeps its index."""
-    if profile.index is None:
-        profile.index = Okapi(profile.documents)
-    index: Okapi = profile.index
-    return index.scores(query)

@@ -135,7 +135,9 @@ def tune_command(
     options: dict[str, Any] = {"--trials": trials, "--seeds": seeds}
     if agent is not None:
         names = [name.strip() for name in agent.split(",")]
-        listed = [[e for e in chosen.agents if e.name == name] or [AgentEntry(name=name)] for name in names]
+        listed = [
+            [e for e in chosen.agents if name in (e.name, e.label)] or [AgentEntry(name=name)] for name in names
+        ]
         chosen = chosen.model_copy(update={"agents": [entry for entries in listed for entry in entries]})
         options["--agent"] = ",".join(names)
     if horizon is not None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hare_agents.decoders.habits import SMALL, Habits, Place, Profile, Source, profile_of, source_of
+from hare_agents.decoders.habits import SMALL, Habits, Kept, Place, Profile, Source, profile_of, source_of
 from hare_gym.config import configure
 from hare_gym.contract import TaskSpec
 from hare_gym.errors import ConfigError
@@ -130,7 +130,11 @@ class Proposer:
         if task.labels:
             return task.labels
         profile = profile_of(task, question.profile)
-        habits, source = profile.habits, query_of(task, question.input)
+        source = query_of(task, question.input)
+        return _proposals(profile, (self.config, source), lambda: self._texts(profile, source))
+
+    def _texts(self, profile: Profile, source: str) -> tuple[str, ...]:
+        habits = profile.habits
         whole = profile.alone
         placed = _distinct(_placed(source_of(source), habits.places))
         bodies = _distinct([*placed, *([source.rstrip(".")] if whole else []), *_bodies(source, habits)])
@@ -151,6 +155,9 @@ class Proposer:
         return tuple(_distinct([*_distinct(styled)[:room], *borrowed]))
 
 
+_proposals: Kept[tuple[str, ...]] = Kept(2**13)
+
+
 def _by_sum(rows: int, columns: int) -> list[tuple[int, int]]:
     """The cells of a table, those first whose places are early in both."""
     return sorted(((i, k) for i in range(rows) for k in range(columns)), key=lambda cell: (cell[0] + cell[1], cell))
@@ -161,7 +168,7 @@ def _distinct(texts: Iterable[str]) -> list[str]:
     seen: set[tuple[str, ...]] = set()
     kept = []
     for text in texts:
-        key = tuple(tokens_of(text))
+        key = tokens_of(text)
         if key and key not in seen:
             seen.add(key)
             kept.append(text.strip())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Generic, TypeVar
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from hare_gym.lamp.reading import content_words, tokens_of
 from hare_gym.lamp.tasks import LampTask, ProfileItem
 
 Array = NDArray[np.float64]
+V = TypeVar("V")
 
 Frame = tuple[str, str]
 """What stands before and behind the part of an answer that its source has, in lower case."""
@@ -35,8 +37,8 @@ _CLOSING = re.compile(r"[:,;?!]+\Z")
 _DEFAULT_LENGTHS = (4, 7, 10)
 # A beginning or an end belongs to a user's habits if so many of their texts have it.
 _HABIT_COUNT, _HABIT_SHARE = 2, 0.08
-# Profiles and sources that are remembered taken apart.
-_REMEMBERED = 256
+# Sources that are remembered taken apart, and items of the profiles that are.
+_SOURCES, _ITEMS = 256, 2**15
 
 
 class Source:
@@ -51,7 +53,7 @@ class Source:
     def __init__(self, text: str) -> None:
         self.sentences = [sentence.split() for sentence in _SENTENCE.split(text) if sentence.strip()]
         self.marked = [[START, *map(_plain, sentence), END] for sentence in self.sentences]
-        self._tokens = [[frozenset(_tokens(word)) for word in sentence] for sentence in self.sentences]
+        self._tokens = [[frozenset(tokens_of(word)) for word in sentence] for sentence in self.sentences]
         self._content = [content_words([token for word in words for token in word]) for words in self._tokens]
         self.words = frozenset[str]().union(*self._content)
 
@@ -63,7 +65,7 @@ class Source:
             most of it; None where they share nothing.
         """
         words = text.split()
-        found = [_tokens(word) for word in words]
+        found = [tokens_of(word) for word in words]
         shared = [i for i, own in enumerate(found) if not self.words.isdisjoint(own)]
         if not shared:
             return None
@@ -79,19 +81,14 @@ class Source:
         return (before, behind), (self.marked[k][inside[0]], self.marked[k][inside[-1] + 2])
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_SOURCES)
 def source_of(text: str) -> Source:
     """A source, taken apart once."""
     return Source(text)
 
 
-@lru_cache(maxsize=2**15)
-def _tokens(word: str) -> tuple[str, ...]:
-    return tuple(tokens_of(word))
-
-
 def _plain(word: str) -> str:
-    return "".join(_tokens(word))
+    return "".join(tokens_of(word))
 
 
 @dataclass(frozen=True)
@@ -239,6 +236,13 @@ class Profile:
         self.answered = [item.fields.get(task.answered, "") for item in items]
         self.alone = task.asked == task.answered
         self.index: Any = None
+        self._without: dict[int, tuple[ProfileItem, ...]] = {}
+
+    def without(self, place: int) -> tuple[ProfileItem, ...]:
+        """The other items; the same object when asked again."""
+        if place not in self._without:
+            self._without[place] = self.items[:place] + self.items[place + 1 :]
+        return self._without[place]
 
     @cached_property
     def documents(self) -> list[str]:
@@ -287,15 +291,55 @@ class Profile:
         return [content_words(tokens_of(text)) for text in self.documents]
 
 
-_profiles: OrderedDict[int, Profile] = OrderedDict()
+class _Profiles:
+    """Those that are remembered, by the identity of their items."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[int, Profile] = OrderedDict()
+        self._items = 0
+
+    def __call__(self, task: LampTask, items: tuple[ProfileItem, ...]) -> Profile:
+        found = self._found.get(id(items))
+        # the profile keeps its items alive, so that their id is nobody else's
+        if found is not None and found.items is items and found.task is task:
+            self._found.move_to_end(id(items))
+            return found
+        made = self._found[id(items)] = Profile(task, items)
+        self._items += len(items) - (0 if found is None else len(found.items))
+        while self._items > _ITEMS and len(self._found) > 1:
+            self._items -= len(self._found.popitem(last=False)[1].items)
+        return made
+
+
+_profiles = _Profiles()
 
 
 def profile_of(task: LampTask, items: tuple[ProfileItem, ...]) -> Profile:
     """The profile of some items; it is remembered as long as the tuple of items is the same object."""
-    found = _profiles.get(id(items))
-    # the profile keeps its items alive, so that their id is nobody else's
-    if found is None or found.items is not items or found.task is not task:
-        found = _profiles[id(items)] = Profile(task, items)
-        if len(_profiles) > _REMEMBERED:
-            _profiles.popitem(last=False)
-    return found
+    return _profiles(task, items)
+
+
+class Kept(Generic[V]):
+    """What was made of profiles and questions, so that agents who read the same do not make it again.
+
+    Args:
+        most: Things that are kept, at most; those that were not asked for the longest go first.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._found: OrderedDict[tuple[int, Hashable], tuple[ref[Profile], V]] = OrderedDict()
+
+    def __call__(self, profile: Profile, key: Hashable, make: Callable[[], V]) -> V:
+        """What is kept of a profile under a key, or what ``make`` gives, which must depend on these two alone."""
+        place = id(profile), key
+        found = self._found.get(place)
+        # a profile that is gone may have left its id to another
+        if found is not None and found[0]() is profile:
+            self._found.move_to_end(place)
+            return found[1]
+        made = make()
+        self._found[place] = ref(profile), made
+        if len(self._found) > self._most:
+            self._found.popitem(last=False)
+        return made
