@@ -441,7 +441,6 @@ def test_a_decoder_takes_one_domain_after_another(tea):
 def test_a_domain_without_tools_says_so(tea):
     class Plain(tea.Teas):
         composes = False
-        compose = Domain.compose
 
     class HarePlain(TextEnvironment):
         domain_class = Plain
@@ -451,6 +450,38 @@ def test_a_domain_without_tools_says_so(tea):
     assert env.optimal_action() in env.task.pool_texts
     with pytest.raises(ConfigError, match="HareTea-v0 has no tools that put texts together; use the decoder 'verb"):
         env.domain.compose(np.zeros(3), "", env.task.pool_texts, np.ones(72) / 72, np.random.default_rng(0))
+
+
+def test_the_engine_walks_along_variants_to_what_is_asked_for(tea):
+    domain = make().domain
+    even = np.full(72, 1.0 / 72)
+    rng = np.random.default_rng(0)
+    for said in ("", tea.NO_CAFFEINE):
+        reached, shown = [], []
+        for z in rng.standard_normal((10, 3)):
+            z /= np.linalg.norm(z)
+            text = domain.compose(z, said, domain.texts, even, rng)
+            assert text == domain.compose(z, said, domain.texts, even, rng)
+            read = domain.measure(text)
+            assert read.validity == 1.0 and domain.obeys(read, said)
+            items = [item for item in domain.items if domain.obeys(item, said)]
+            reached.append(np.sum((read.phi - z) ** 2))
+            shown.append(min(np.sum((item.phi - z) ** 2) for item in items))
+            assert reached[-1] <= shown[-1] + 1e-12
+        assert np.mean(reached) < 0.9 * np.mean(shown)
+
+    # nothing can be changed, and nothing obeys
+    class Stubborn(tea.Teas):
+        def variants(self, text, query_text):
+            return ()
+
+        def obeys(self, read, query_text):
+            return False
+
+    with pytest.raises(
+        ConfigError, match="HareTea-v0: no text of the pool can be changed into one that is valid and"
+    ):
+        Stubborn(tea.TeaConfig()).compose(z, "", domain.texts, even, rng)
 
 
 def test_texts_lie_in_the_charset_and_skills_keep_their_bits():

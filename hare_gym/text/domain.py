@@ -12,7 +12,7 @@ and its ``@`` and ``sum``, depend on shapes and processors.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
@@ -26,6 +26,7 @@ from hare_gym.config import configure
 from hare_gym.contract import ActionMode, TaskSpec, sanitise
 from hare_gym.errors import ConfigError
 from hare_gym.rendering import History
+from hare_gym.text.composing import composed
 from hare_gym.text.view import Round, round_text
 
 Array = NDArray[np.float64]
@@ -359,7 +360,8 @@ class Domain(ABC, Generic[U, M]):
     ) -> str:
         """A valid text whose content is near z, put together from the pool; it obeys what the query's words state.
 
-        It knows documents, and neither users nor the reward. The same arguments give the same text.
+        It knows documents, and neither users nor the reward. The same arguments give the same text. Unless a domain
+        has a way of its own, it walks from texts of the pool along their `variants`.
 
         Args:
             z: The content asked for, ``(content_dim,)``.
@@ -368,7 +370,17 @@ class Domain(ABC, Generic[U, M]):
             weights: Attention over them, ``(N,)``, sum one.
             rng: For what is drawn, if anything.
         """
-        raise ConfigError(f"{self.id} has no tools that put texts together; use the decoder 'verbatim'.")
+        if not self.composes:
+            raise ConfigError(f"{self.id} has no tools that put texts together; use the decoder 'verbatim'.")
+        return composed(self, z, query_text, pool_texts, weights)
+
+    def variants(self, text: str, query_text: str) -> Iterable[str]:
+        """Texts that differ from one in a step, for `compose`; none if texts are only to be shown as they are."""
+        return ()
+
+    def obeys(self, read: M, query_text: str) -> bool:
+        """Whether a text keeps to what a query's words state, for `compose`; it knows no user."""
+        return True
 
     # -- for people -------------------------------------------------------------------------------------------------
 
