@@ -9,6 +9,7 @@ import pytest
 from _board import entry, environment, manifest, run, run_set
 from _browser import LOW_CONTRAST, open_browser, resize
 
+from hare_evaluation.foundation import HareError
 from hare_leaderboard import charts
 from hare_leaderboard.ranking import rank_all
 from hare_leaderboard.results import Disclosure, Flaw, Folder, ResultStore
@@ -154,7 +155,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
 
 
 def test_an_empty_board_is_a_page_and_flaws_are_told(tmp_path):
-    assert "There are no results yet." in Page(build_site([], tmp_path, built=BUILT)).text
+    assert "There are no results yet." in Page(build_site([], tmp_path / "empty", built=BUILT)).text
     store = ResultStore(tmp_path / "results")
     path = store.add(run_set())
     store.remove(store.load().results[0], "It read the seeds.")
@@ -166,6 +167,24 @@ def test_an_empty_board_is_a_page_and_flaws_are_told(tmp_path):
     method = Page(tmp_path / "site/method.html")
     assert "x.json was edited" in method.text and "linucb on bilinear-select" in method.text
     assert "It read the seeds." in method.text
+
+
+def test_a_new_build_leaves_nothing_of_the_old_one_and_no_other_folder_is_touched(tmp_path):
+    store = ResultStore(tmp_path / "results")
+    store.add(run_set("linucb"))
+    site = tmp_path / "site"
+    build_site(rank_all(store.load()), site, built=BUILT)
+    stored = store.load().results[0]
+    store.remove(stored, "It read the seeds.")
+    store.add(run_set("lints"))
+    build_site(rank_all(store.load()), site, built=BUILT)
+    assert not (site / "agent-linucb.html").exists() and not (site / "data/results/linucb").exists()
+    assert (site / "agent-lints.html").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/agent-x.html").write_text("mine")
+    with pytest.raises(HareError, match="has files in it that are no site of an earlier build"):
+        build_site(rank_all(store.load()), tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["agent-x.html"]
 
 
 def hostile_board():
@@ -341,7 +360,7 @@ def test_everything_can_be_reached_by_keyboard(site, browser):
         assert outline != "none", reached[-1]
     assert reached[0] == ("a", "Skip to content")
     tags = [tag for tag, _ in reached]
-    assert tags.count("button") == 9 and "input" in tags and "select" in tags
+    assert tags.count("button") == 9 and "input" in tags
     assert ("div", "Table: ranked entries") in reached and ("a", "hare") in reached
 
 

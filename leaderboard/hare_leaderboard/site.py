@@ -25,6 +25,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from scipy import stats
 
+from hare_evaluation.foundation import ConfigError
 from hare_evaluation.statistics import Interval, mean_interval
 from hare_leaderboard import charts
 from hare_leaderboard.names import visible
@@ -37,6 +38,7 @@ Array = NDArray[np.float64]
 STALE_DAYS = 365
 _TEMPLATES = Path(__file__).parent / "templates/site"
 _ASSETS = ("style.css", "board.js", "compare.js", "icon.svg")
+_MARK = "board.js"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ def build_site(
 
     Returns:
         The path of ``index.html``.
+
+    Raises:
+        ConfigError: The folder has files in it and is no site of an earlier build.
     """
     boards = list(boards) or [Board("", [])]
     moment = built or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -101,7 +106,8 @@ class _Site:
         self.slugs = dict(zip(self.entries, _unique(list(self.entries)), strict=True))
 
     def write(self) -> None:
-        """Writes every page, the data and what pages need."""
+        """Writes every page, the data and what pages need, in place of an earlier build."""
+        _clear(self.out)
         (self.out / "data/results").mkdir(parents=True, exist_ok=True)
         for name in _ASSETS:
             shutil.copyfile(_TEMPLATES / name, self.out / name)
@@ -499,6 +505,20 @@ def _csv_cell(value: Any) -> Any:
     if isinstance(value, str):
         return f"'{shown(value)}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else shown(value)
     return "" if isinstance(value, float) and math.isnan(value) else value
+
+
+def _clear(folder: Path) -> None:
+    """Removes the pages of an earlier build, so that nothing stays of an entry that is gone."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / _MARK).is_file():
+        raise ConfigError(
+            f"{folder} has files in it that are no site of an earlier build. Choose another with --out."
+        )
+    for pattern in ("agent-*.html", "track-*.html", "compare-*.html"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    shutil.rmtree(folder / "data", ignore_errors=True)
 
 
 def _slug(name: str) -> str:

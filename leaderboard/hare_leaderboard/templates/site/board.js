@@ -43,14 +43,14 @@ function makeFilterable(section) {
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const row of rows) {
-      const fits = words.every((word) => row.dataset.text.includes(word)) && (!tier.value || row.dataset.tier === tier.value);
+      const fits = words.every((word) => row.dataset.text.includes(word)) && (!tier?.value || row.dataset.tier === tier.value);
       row.hidden = !fits;
       shown += fits;
     }
     count.textContent = shown === rows.length ? `${rows.length} shown` : `${shown} of ${rows.length} shown`;
   };
   text.addEventListener("input", apply);
-  tier.addEventListener("change", apply);
+  tier?.addEventListener("change", apply);
   apply();
 }
 
