@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from hare_gym.text.corpus import load_corpus
 from hare_gym.text.skills import parse, validate
 
 NOTHING = np.zeros((0,))
+NOTHING_KNOWN = np.zeros(17)
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,15 @@ def decoder():
 @pytest.fixture(scope="module")
 def written(decoder, Z):
     return decoder.decode_batch(Z[::6], None, np.random.default_rng(0))
+
+
+def test_a_text_can_be_seen_while_it_is_written(decoder, Z):
+    told = []
+    inputs = Z[3], NOTHING_KNOWN, "", (), NOTHING
+    text = decoder.stream(*inputs, np.random.default_rng(4), told.append)
+    assert text == decoder.decode(*inputs, np.random.default_rng(4))
+    assert len(told) > 30 and told[-1] == text
+    assert all(later.startswith(earlier.rstrip()) for earlier, later in pairwise(told))
 
 
 def small(skills, Z, **knobs):

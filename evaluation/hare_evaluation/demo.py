@@ -1,4 +1,4 @@
-"""The ``hare demo`` commands: demonstrations, made by one command each."""
+"""The ``hare demo`` commands: a page to play with, and a picture."""
 
 from __future__ import annotations
 
@@ -10,12 +10,53 @@ import typer
 
 QUERY = "I need help writing tests"
 
-app = typer.Typer(no_args_is_help=True, help="Demonstrations, made by one command each.")
+app = typer.Typer(help="HARE live on a page (`hare demo`), and a picture of what histories are worth.")
+
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Where the page is served; 0 for any free port.")]
+Host = Annotated[str, typer.Option(help="The address to listen at. Any but this machine's own lets others in.")]
+Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")]
+StoreFile = Annotated[
+    Path | None,
+    typer.Option("--store", help="The sessions' SQLite file; in your data folder by default."),
+]
 
 
-@app.callback()
-def _commands() -> None:
-    """Demonstrations, made by one command each."""
+@app.callback(invoke_without_command=True)
+def _page(
+    context: typer.Context,
+    port: Port = 8080,
+    host: Host = "127.0.0.1",
+    browser: Browser = True,
+    store: StoreFile = None,
+) -> None:
+    """A page on which HARE learns from you; without a further word it is served at once."""
+    if context.invoked_subcommand is None:
+        live_command(port, host, browser, store)
+
+
+@app.command("live")
+def live_command(
+    port: Port = 8080,
+    host: Host = "127.0.0.1",
+    browser: Browser = True,
+    store: StoreFile = None,
+    screenshots: Annotated[
+        Path | None, typer.Option(help="Instead: plays two personas in a headless Chromium, and keeps pictures here.")
+    ] = None,
+) -> None:
+    """HARE live on a page: ask, rate, and watch what it learns. `hare demo` alone does the same.
+
+    Everything happens on this machine, and sessions are kept for the next time.
+    """
+    if screenshots is not None:
+        from hare_evaluation.live.browser import take_screenshots
+
+        for path in take_screenshots(screenshots):
+            typer.echo(f"Written: {path}")
+        return
+    from hare_evaluation.live.start import start
+
+    start(port, host, browser, store)
 
 
 @app.command("killer")

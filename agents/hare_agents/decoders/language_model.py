@@ -221,6 +221,29 @@ class ConditionedDecoder:
         """One text for z and u; the pool and its weights are what z was made of, and are not read again."""
         return self.decode_batch(z[None], user_state[None], rng)[0]
 
+    def stream(
+        self,
+        z: Array,
+        user_state: Array,
+        query: str,
+        pool: tuple[str, ...],
+        weights: Array,
+        rng: np.random.Generator,
+        told: Callable[[str], None],
+    ) -> str:
+        """As `decode`, the same text; ``told`` is called with it after each token.
+
+        With ``candidates`` above 1 it is told once, when one has been chosen.
+        """
+        if self.config.candidates > 1:
+            text = self.decode(z, user_state, query, pool, weights, rng)
+            told(text)
+            return text
+        opening = self._ids(OPENING)
+        return self._drawn(
+            z[None], user_state[None], rng, None, lambda rows: told(self._text(opening + rows[0], whole=True))
+        )[0]
+
     # --- writing
 
     def decode_batch(
@@ -246,16 +269,23 @@ class ConditionedDecoder:
         many = self._drawn(np.repeat(z, n, axis=0), None if u is None else np.repeat(u, n, axis=0), rng, None)
         return closest(many, z, self.reader)
 
-    def _drawn(self, z: Array | None, u: Array | None, rng: np.random.Generator, count: int | None) -> list[str]:
+    def _drawn(
+        self,
+        z: Array | None,
+        u: Array | None,
+        rng: np.random.Generator,
+        count: int | None,
+        told: Callable[[list[list[int]]], None] | None = None,
+    ) -> list[str]:
         import torch
 
         from hare_agents.decoders.sampling import sample
 
         c = self.config
-        told = any(v is not None and np.isfinite(v).any() for v in (z, u))
+        given = any(v is not None and np.isfinite(v).any() for v in (z, u))
         with torch.no_grad():
             prompts = self._prompt(z, u, count)
-            free = self._prompt(None, None, len(prompts)) if told and c.guidance != 1.0 else None
+            free = self._prompt(None, None, len(prompts)) if given and c.guidance != 1.0 else None
         opening = self._ids(OPENING)
         rows = sample(
             self.model,
@@ -270,6 +300,7 @@ class ConditionedDecoder:
             top_p=c.top_p,
             guidance=c.guidance,
             no_repeat=c.no_repeat,
+            told=told,
         )
         return [self._text(opening + row) for row in rows]
 
@@ -284,9 +315,11 @@ class ConditionedDecoder:
     def _words(self) -> Vocabulary:
         return Vocabulary(self.tokenizer, self._ids, self.end)
 
-    def _text(self, ids: list[int]) -> str:
-        ended = self.end in ids
-        text: str = self.tokenizer.decode(ids[: ids.index(self.end)] if ended else ids, skip_special_tokens=True)
+    def _text(self, ids: list[int], whole: bool = False) -> str:
+        ended = whole or self.end in ids
+        text: str = self.tokenizer.decode(
+            ids[: ids.index(self.end)] if self.end in ids else ids, skip_special_tokens=True
+        )
         if not ended and "\n" in text:
             text = text[: text.rindex("\n")]
         return text.strip() + "\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ def sample(
     top_p: float,
     guidance: float = 1.0,
     no_repeat: int = 0,
+    told: Callable[[list[list[int]]], None] | None = None,
 ) -> list[list[int]]:
     """Draws B texts at once.
 
@@ -52,6 +54,7 @@ def sample(
         top_p: The likeliest of them whose probabilities sum to this are (Holtzman et al., 2020).
         guidance: g; 1 draws from P.
         no_repeat: Runs of so many tokens come at most once in a text; 0 for no such rule. The skeleton goes before.
+        told: Called after each token with the token ids so far.
 
     Returns:
         B lists of at most ``limit`` token ids; one that ended has the end token last.
@@ -85,6 +88,8 @@ def sample(
                 if no_repeat:
                     followers[row][tuple(texts[row][1 - no_repeat :])].append(token)
                 texts[row].append(token)
+        if told is not None:
+            told(texts)
         still = [place for place, row in enumerate(rows) if texts[row][-1] != end]
         if not still:
             break
