@@ -1,6 +1,7 @@
 """Recommending 3 of 10,000 prompts: the engine against a plain loop over prompts, and the load on the event store.
 
     python benchmarks/bench_prompts.py recommend
+    python benchmarks/bench_prompts.py batches [--postgres]
     python benchmarks/bench_prompts.py load [--postgres] [--writers 8] [--events 50000] [--batch 200]
 
 ``naive_scores`` and ``naive_choice`` are the formula read aloud, one prompt at a time. The tests hold the engine to
@@ -302,9 +303,24 @@ def load(url, writers, count, batch):
     return wrong, seconds
 
 
+def batches(url, sizes=(1, 10, 100, 1_000)):
+    """Events a second of one writer, by how many go into a transaction."""
+    from hare_agents.prompts.telemetry import Telemetry
+
+    telemetry = Telemetry(url)
+    telemetry.register(LOADED)
+    events = written(0, 10_000_000, telemetry.config, LOADED)
+    for size in sizes:
+        parts = [list(itertools.islice(events, size)) for _ in range(max(5, 500 // size))]
+        start = time.perf_counter()
+        count = sum(telemetry.record_many(part) for part in parts)
+        print(f"{size:,} events in a transaction: {count / (time.perf_counter() - start):,.0f} events/s")
+    telemetry.close()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("recommend", "load", "write"))
+    parser.add_argument("what", choices=("recommend", "load", "batches", "write"))
     parser.add_argument("--url", help="a database without events; by default a new SQLite file")
     parser.add_argument("--postgres", action="store_true", help="start a PostgreSQL server for this")
     parser.add_argument("--writers", type=int, default=8)
@@ -325,6 +341,8 @@ def main():
                 given.url = stack.enter_context(postgres())
             elif given.url is None:
                 given.url = f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/prompts.db"
+            if given.what == "batches":
+                return batches(given.url)
             wrong, seconds = load(given.url, given.writers, given.events, given.batch)
         total = given.writers * given.events
         print(
@@ -332,6 +350,7 @@ def main():
             end=" ",
         )
         print(f"{total / seconds:,.0f} events/s; " + ", ".join(f"{name}: {count}" for name, count in wrong.items()))
+    return None
 
 
 if __name__ == "__main__":
