@@ -91,9 +91,8 @@ def summary(plan: Plan, scale: str, verdicts: Sequence[Verdict]) -> str:
     about = plan.scale(scale).about
     start = (
         f"Made by `hare paper --scale {scale}` ({about}; seed set `{plan.seed_set}`) at commit `{commit()[:12]}`: "
-        f"{counts}. "
-        f"Effects are means over seeds with 95% intervals; p is the hypothesis's, corrected by Holm across all "
-        f"{len(verdicts)}."
+        f"{counts}. Effects are means over seeds with 95% intervals; p is the hypothesis's, corrected by Holm across "
+        f"all {len(verdicts)}."
     )
     return f"{start}\n\n{Table('Hypotheses', heads, rows).markdown()}"
 
@@ -110,9 +109,8 @@ def verify_paper(options: Options, folder: Path, share: float) -> bool:
         typer.echo(f"Not verified: {count} problem{'s' * (count != 1)}.", err=True)
         return False
     typer.echo(
-        f"Verified: all {found.records:,} records have their hashes, {found.replayed} of them were played again "
-        f"and are "
-        "the same to the bit, and the verdicts follow from them."
+        f"Verified: all {found.records:,} records have their hashes, {found.replayed} of them were played again and "
+        "are the same to the bit, and the verdicts follow from them."
     )
     return True
 
@@ -159,7 +157,7 @@ def simulate_studies(options: Options, studies: int) -> bool:
     text = "\n\n".join(
         [
             f"Made by `hare paper --simulate {studies} --scale {scale}`. Brackets are exact 95% intervals (Clopper "
-            f"and "
+            "and "
             "Pearson).",
             Table(f"Verdicts of {studies} simulated studies each", heads, rows).markdown(),
             Table(

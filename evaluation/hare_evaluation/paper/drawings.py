@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib
 import numpy as np
 
-from hare_evaluation.figures import COLOURS, DASHES, STYLE, legible, panels, plain, single
+from hare_evaluation.figures import COLOURS, DASHES, STYLE, panels, plain, single
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,11 +137,6 @@ def profile_map(frame: pd.DataFrame, shares: tuple[float, float]) -> Figure:
                     alpha=0.8,
                     label=plain(profile),
                 )
-                if agent == agents[0]:
-                    axes.annotate(
-                        plain(profile), (part["x"].mean(), part["y"].mean()), color=legible(colour), fontsize=8,
-                        fontweight="bold", ha="center", va="bottom", xytext=(0, 6), textcoords="offset points",
-                    )  # fmt: skip
             axes.set(title=plain(agent), xlabel=f"1st component ({shares[0]:.0%})")
             axes.tick_params(labelbottom=False, labelleft=False, length=0)
         grid[0].set_ylabel(f"2nd component ({shares[1]:.0%})")

@@ -25,7 +25,8 @@ class Material:
         scale: The name of the scale.
         views: The studies by suite.
         verdicts: In the plan's order.
-        kept: Experiments by name; one that is missing was not run.
+        kept: Experiments by name.
+        why: Why an experiment was not made, by name.
         sources: Takes what is cited.
     """
 
@@ -34,7 +35,13 @@ class Material:
     views: Mapping[str, View]
     verdicts: Sequence[Verdict]
     kept: Mapping[str, Kept]
+    why: Mapping[str, str]
     sources: Sources
+
+
+def not_run(material: Material, name: str) -> str:
+    """That an experiment was not made, and why."""
+    return f"Not run: {material.why.get(name, 'the scale leaves it out')}."
 
 
 def suite_picture(material: Material, suite: str, id: str) -> Picture | str:
@@ -68,7 +75,7 @@ def endpoint_source(material: Material, endpoint: Endpoint) -> str:
 def target(endpoint: Endpoint) -> str:
     """What an endpoint's estimate has to reach, in words."""
     if endpoint.margin is not None:
-        return f"> −{endpoint.margin:g} (non-inferior)"
+        return f"> −{endpoint.margin:g}"
     return f"≥ {endpoint.smallest:g}" if endpoint.direction == "greater" else f"≤ −{endpoint.smallest:g}"
 
 

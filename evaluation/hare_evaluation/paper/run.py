@@ -30,6 +30,7 @@ from hare_evaluation.parallel import Play, run_all
 from hare_evaluation.results import Results
 from hare_evaluation.spec import Suite
 from hare_evaluation.store import Record, Store, canonical_json
+from hare_gym.errors import HareError
 
 MANIFEST = "manifest.json"
 TEXTS, TEN_ROUNDS = "paper-texts", "paper-ten-rounds"
@@ -105,9 +106,9 @@ def make(plan: Plan, settings: Settings, say: Callable[[str], object]) -> tuple[
     say(expectation(plan, settings, store, suites))
     progress = Progress(_waiting(plan, settings, store, suites), say)
     views, records = _played(plan, settings, store, suites, progress)
-    found = _experiments(plan, settings, views, progress)
+    found, missing_why = _experiments(plan, settings, views, progress)
     verdicts = judge(plan, views)
-    path = write(plan, settings, store, views, records, verdicts, found)
+    path = write(plan, settings, store, views, records, verdicts, found, missing_why)
     return path, verdicts
 
 
@@ -120,8 +121,7 @@ def expectation(plan: Plan, settings: Settings, store: Store, suites: Mapping[st
     return (
         f"Scale {settings.scale}: {scale.about}. {total:,} runs, then experiments and figures: about "
         f"{duration(left / jobs)} with {jobs} at once ({duration(left)} of processor time; measured on the "
-        f"processors "
-        "that docs/benchmarks.md names). Stop it at any time: the same command goes on."
+        "processors that docs/benchmarks.md names). Stop it at any time: the same command goes on."
     )
 
 
@@ -191,8 +191,10 @@ def settings_of(record: Record) -> str:
     return canonical_json({name: value for name, value in record["spec"].items() if name != "versions"})
 
 
-def _experiments(plan: Plan, settings: Settings, views: Mapping[str, View], progress: Progress) -> dict[str, Kept]:
-    """Every experiment that has what it needs."""
+def _experiments(
+    plan: Plan, settings: Settings, views: Mapping[str, View], progress: Progress
+) -> tuple[dict[str, Kept], dict[str, str]]:
+    """Every experiment that has what it needs, by name; and why the others were not made, by name."""
     scale, folder = plan.scale(settings.scale), settings.out / "measured"
     names = experiments.decoder_names(settings.decoders)
     models = [name for name in names if name != "composer"]
@@ -212,12 +214,17 @@ def _experiments(plan: Plan, settings: Settings, views: Mapping[str, View], prog
     if ten:
         makers["ten-rounds"] = ({"records": _keys(ten)}, lambda: experiments.ten_rounds(ten))
     found: dict[str, Kept] = {}
-    wanted = [name for name in scale.experiments if name in makers]
-    for name in wanted:
-        progress.say(f"{progress.share:.0%} done: {name}")
-        found[name] = kept(folder, name, *makers[name])
-        progress.advance(scale.extra_seconds / len(wanted), name)
-    return found
+    why = {name: "its sessions were not run" for name in scale.experiments if name not in makers}
+    for name in scale.experiments:
+        if name in makers:
+            progress.say(f"{progress.share:.0%} done: {name}")
+            try:
+                found[name] = kept(folder, name, *makers[name])
+            except HareError as error:  # such as sessions of other code, which cannot be played again
+                why[name] = str(error).rstrip(".")
+                progress.say(f"{name} was not made: {error}")
+        progress.advance(scale.extra_seconds / len(scale.experiments), name)
+    return found, why
 
 
 def _sessions(
@@ -247,18 +254,18 @@ def write(
     records: Mapping[str, Record],
     verdicts: Sequence[Verdict],
     found: Mapping[str, Kept],
+    why: Mapping[str, str],
 ) -> Path:
     """Writes the page, ``report.md``, tables, figures, data and the manifest; gives the page's path."""
     out = settings.out
     out.mkdir(parents=True, exist_ok=True)
     sources = Sources(out, store, views)
-    made = sections(Material(plan, settings.scale, views, verdicts, found, sources))
+    made = sections(Material(plan, settings.scale, views, verdicts, found, why, sources))
     failed = sum(record["status"] == "failed" for record in records.values())
     lead = [
-        f"{plan.scale(settings.scale).about.capitalize()}; {len(records):,} runs, {failed} failed. Every "
-        f"hypothesis, its "
-        "test and the smallest effect that matters were written down before these runs; the verdicts are given by "
-        "code. "
+        f"{plan.scale(settings.scale).about.capitalize()}; {len(records):,} runs, {failed} failed. Every hypothesis, "
+        "its test and the smallest effect that matters were written down before these runs; the verdicts are given "
+        "by code. "
         "Numbers in tables lead to the records that they were computed from.",
     ]
     paper = Paper(plan.title, lead, made, [*sources.found.values()], facts(plan, settings, records, store))

@@ -60,18 +60,16 @@ def _overview(material: Material) -> Section:
     if len(frame):
         caption = (
             "Every endpoint, turned so that the hypothesis is to the right and divided by the smallest effect that "
-            "matters: 0 is no effect, the dashed line what an estimate has to reach. For non-inferiority the "
-            "dotted line "
-            "is the margin. Bars are 95% intervals over seeds, not corrected; the axis is linear up to 2."
+            "matters: 0 is no effect, the dashed line what an estimate has to reach. For non-inferiority the dotted "
+            "line is the margin. Bars are 95% intervals over seeds, not corrected; the axis is linear up to 2."
         )
         pictures = [Picture("endpoints", "All endpoints", caption, frame, lambda: own.endpoint_forest(frame))]
     counts = [f"{sum(v.verdict == name for v in material.verdicts)} {name}" for name in own.VERDICT_COLOURS]
     lead = (
         f"{len(material.verdicts)} hypotheses: {', '.join(counts)}. Supported: every endpoint's estimate reaches "
-        f"what is "
-        f"needed, and the corrected p-value is below {material.plan.alpha:g}. Not supported: some effect is shown "
-        f"to be "
-        "smaller than what matters. Undecided: neither. p-values are corrected by Holm across all hypotheses."
+        f"what is needed, and the corrected p-value is below {material.plan.alpha:g}. Not supported: some effect is "
+        "shown to be smaller than what matters. Undecided: neither. p-values are corrected by Holm across all "
+        "hypotheses."
     )
     return Section("verdicts", "Verdicts", [lead], [Table("verdicts", "Hypotheses", heads, rows)], pictures)
 
@@ -125,19 +123,16 @@ def _before(material: Material) -> Section:
     ]
     note = (
         f"Power at the strictest of Holm's steps (one-sided {plan.alpha:g} / {m}), for normal numbers with the "
-        f"pilot's "
-        f"spread; support also asks that the estimate reach what is needed, which an effect of just that size does "
-        f"in half "
-        f"of all studies. The least detectable effect has a power of {plan.power:.0%}. A hypothesis of several "
-        f"endpoints "
-        "needs all of them, so its power is lower."
+        "pilot's spread; support also asks that the estimate reach what is needed, which an effect of just that "
+        f"size does in half of all studies. The least detectable effect has a power of {plan.power:.0%}. A "
+        "hypothesis of several endpoints needs all of them, so its power is lower."
     )
     paragraphs = [
         f"Everything in this section was fixed before the runs, in a file with the SHA-256 {plan.digest[:16]}….",
         f"Test. {plan.test}",
         f"Stopping. {plan.stopping}",
-        f"Seeds. The set “{plan.seed_set}”; nothing was designed, tuned or piloted on it. The pilot's spreads are "
-        f"of the "
+        f"Seeds. The set “{plan.seed_set}”; nothing was designed, tuned or piloted on it. The pilot's spreads are of "
+        "the "
         f"set “{plan.seed_set}-pilot”.",
     ]
     title = "Before the runs: what was fixed, and what it can show"
@@ -231,8 +226,8 @@ def _strips(verdict: Verdict) -> Picture:
         rows += [shared | {"seed": seed[1], "value": value} for seed, value in part.values.items()]
     frame = pd.DataFrame(rows)
     caption = (
-        "A dot is a seed, the diamond their mean with its 95% interval, the line what has to be exceeded, the dashed "
-        "line what the mean has to reach. Numbers are turned so that the hypothesis is to the right."
+        "A dot is a seed, the diamond their mean with its 95% interval, the line what has to be exceeded, the "
+        "dashed line what the mean has to reach. Numbers are turned so that the hypothesis is to the right."
     )
     id = f"{verdict.hypothesis.id}-seeds"
     return Picture(id, "Every seed", caption, frame, lambda: own.seed_strips(frame))
@@ -270,10 +265,8 @@ def _mixed_tables(material: Material, verdict: Verdict) -> list[Table]:
     heads += ["SD of seeds", "SD of their slopes", "SD of users", "residual SD"]
     note = (
         "Differences of the two agents for the same user of the same seed in ranges of visits 1, 2, 3–4, 5–8, …; "
-        "random "
-        "intercepts of seeds and of users within them, random slopes of seeds; t with seeds − 1 degrees of "
-        "freedom. It "
-        "stands beside the verdict, which rests on the endpoints alone."
+        "random intercepts of seeds and of users within them, random slopes of seeds; t with seeds − 1 degrees of "
+        "freedom. It stands beside the verdict, which rests on the endpoints alone."
     )
     return [Table(f"{verdict.hypothesis.id}-mixed", "Mixed model: rounds × method", heads, rows, note)]
 
@@ -302,8 +295,7 @@ def _sensitivity(material: Material) -> Section:
     rows: list[list[Cell | str]] = [[name, *cells] for name, cells in told.items()]
     text = (
         "What the first so many seeds would have said, with the same rules. It is shown after the fact and decides "
-        "nothing: "
-        "the number of seeds was fixed. Verdicts that need many seeds show up as undecided on the left."
+        "nothing: the number of seeds was fixed. Verdicts that need many seeds show up as undecided on the left."
     )
     heads = ["hypothesis", *(f"{n} seeds" for n in shown)]
     caption = "Estimates with 95% intervals by the number of seeds, in units of the smallest effect that matters."

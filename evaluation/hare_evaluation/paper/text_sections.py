@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hare_evaluation.drawings import forest_frame
 from hare_evaluation.figure_entries import ForestFigure
 from hare_evaluation.paper import drawings as own
 from hare_evaluation.paper.document import Cell, Picture, Section, Table
-from hare_evaluation.paper.material import Material, interval, suite_figure, suite_picture
+from hare_evaluation.paper.material import Material, interval, not_run, suite_figure, suite_picture
 from hare_evaluation.statistics import Interval
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def _conditioned(material: Material) -> Section:
     title = "Experiment A: is what is written conditioned on the content vector?"
     kept = material.kept.get("conditioned")
     if kept is None:
-        return Section("experiment-a", title, ["Not run."])
+        return Section("experiment-a", title, [not_run(material, "conditioned")])
     import pandas as pd
 
     source = material.sources.file("Experiment A: nats of every text", kept.path)
@@ -59,19 +60,21 @@ def _conditioned(material: Material) -> Section:
     ]  # fmt: skip
     text = (
         "Short skills of the built-in corpus, drawn anew, as a language model predicts them when it is told their "
-        "own "
-        "content vector z, that of another text, and none. Perplexity hardly moves on texts from one template "
-        "however "
-        "well z is used, so the bits that z saves stand beside it (mean over texts, 95% intervals). “Held out” "
-        "skills "
-        "were never shown to the model in any form. Perplexities of models with different tokens cannot be compared."
+        "own content vector z, that of another text, and none. Perplexity hardly moves on texts from one template "
+        "however well z is used, so the bits that z saves stand beside it (mean over texts, 95% intervals). “Held "
+        "out” skills were never shown to the model in any form. Perplexities of models with different tokens cannot "
+        "be compared."
     )
     long = frame.melt(["decoder", "group", "skill", "tokens"], ["right", "shuffled", "none"], "z", "nats")
     long["nats a token"] = long["nats"] / long["tokens"]
     rows_of: list[dict[str, Any]] = []
     for (decoder, group, z), part in long.groupby(["decoder", "group", "z"], sort=False):
         found = statistics.mean_interval([part["nats a token"].to_numpy()])
-        names = {"metric": f"{decoder} {group}", "name": f"{decoder}, {group}: nats a token", "agent": f"{z} z"}
+        names = {
+            "metric": f"{decoder} {group}",
+            "name": f"{decoder}, {group}: nats a token",
+            "agent": "no z" if z == "none" else f"{z} z",
+        }
         rows_of.append(names | {"mean": found.value, "low": found.low, "high": found.high, "seeds": len(part)})
     shown = pd.DataFrame(rows_of)
     picture = _metric_picture(
@@ -90,15 +93,14 @@ def _profiles(material: Material) -> Section:
     title = "Experiment B: five professions ask the same"
     kept = material.kept.get("profiles")
     if kept is None:
-        return Section("experiment-b", title, ["Not run."])
+        return Section("experiment-b", title, [not_run(material, "profiles")])
     import pandas as pd
 
     source = material.sources.file("Experiment B: divergences and the map", kept.path)
     frame, points = pd.DataFrame(kept.found["rows"]), pd.DataFrame(kept.found["map"])
     rows: list[list[Cell | str]] = []
     for agent, part in frame.groupby("agent", sort=False):
-        columns = ("divergence", "again", "fits")
-        found = [statistics.mean_interval([part[name].to_numpy()]) for name in columns]
+        found = _means(part, ("divergence", "again", "fits"))
         rows.append([str(agent), *(Cell(interval(each), source) for each in found), Cell(str(len(part)), source)])
     heads = [
         "agent",
@@ -115,8 +117,7 @@ def _profiles(material: Material) -> Section:
         "At the end of each session the five users whose hidden mixes of domains are most like five professions "
         f"({names}) ask the same six questions, which would suit any domain. Divergence is the mean cosine distance "
         "between the embeddings of two users' texts for one question; what one user's texts differ by when asked "
-        "again is "
-        "the yardstick. No agent is told a profession. Means over sessions with 95% intervals."
+        "again is the yardstick. No agent is told a profession. Means over sessions with 95% intervals."
     )
     shares = tuple(kept.found["shares"])
     picture = Picture(
@@ -135,7 +136,7 @@ def _five_users(material: Material) -> Section:
     title = "Experiment C: five users, one question"
     kept = material.kept.get("five-users")
     if kept is None:
-        return Section("experiment-c", title, ["Not run."])
+        return Section("experiment-c", title, [not_run(material, "five-users")])
     import pandas as pd
 
     found, source = kept.found, material.sources.file("Experiment C: the demonstration", kept.path)
@@ -153,13 +154,10 @@ def _five_users(material: Material) -> Section:
     heads = ["user", "hidden from both", "rounds before", "HARE's skill", "HARE's reward", "RAG's reward"]
     text = (
         f"“{found['query']}” Both agents have served the same users; neither was told what stands in the second "
-        f"column. "
-        f"RAG's answer to everybody is “{found['rag_title']}”. The mean cosine distance between two users' texts is "
-        f"{found['between']:.2f} with HARE and {found['rag_between']:.2f} with RAG; between HARE's two texts for "
-        f"one user "
-        f"who asks again it is {found['again']:.2f}. One world of the seed set “demo”: an illustration, which no "
-        f"verdict "
-        "rests on."
+        f"column. RAG's answer to everybody is “{found['rag_title']}”. The mean cosine distance between two users' "
+        f"texts is {found['between']:.2f} with HARE and {found['rag_between']:.2f} with RAG; between HARE's two "
+        f"texts for one user who asks again it is {found['again']:.2f}. One world of the seed set “demo”: an "
+        "illustration, which no verdict rests on."
     )
     frame = pd.DataFrame(found["rows"]).drop(columns=["text"])
     caption = "Left, the texts on two principal components of their embeddings; right, what each text earns."
@@ -176,7 +174,7 @@ def _ten_rounds(material: Material) -> Section:
     title = "Experiment D: ten rounds of a user"
     kept = material.kept.get("ten-rounds")
     if kept is None:
-        return Section("experiment-d", title, ["Not run."])
+        return Section("experiment-d", title, [not_run(material, "ten-rounds")])
     import pandas as pd
 
     from hare_evaluation import figures
@@ -187,15 +185,12 @@ def _ten_rounds(material: Material) -> Section:
     rows: list[list[Cell | str]] = []
     for agent, part in frame.groupby("agent", sort=False):
         table = {name: part.pivot(index="seed", columns="visit", values=name) for name in ("score", "reward")}
-        for visit in table["score"].columns:
-            found = statistics.mean_interval([table["score"][visit].to_numpy()])
+        scores = _means(table["score"], [*table["score"].columns])
+        for visit, found in zip(table["score"].columns, scores, strict=True):
             names = {"agent": agent, "first": visit, "last": visit, "mean": found.value}
             points.append(names | {"low": found.low, "high": found.high, "seeds": len(table["score"])})
         gains = [statistics.mean_interval([_slopes(table[name])]) for name in ("score", "reward")]
-        ends = [
-            statistics.mean_interval([table["score"][visit].to_numpy()])
-            for visit in (1, table["score"].columns.max())
-        ]
+        ends = (scores[0], scores[-1])
         rows.append(
             [
                 str(agent),
@@ -214,12 +209,9 @@ def _ten_rounds(material: Material) -> Section:
     ]
     text = (
         "BERTScore by sentences (F1) of every text with the existing item that would earn this user most for this "
-        "query, "
-        "by how often the user has come, up to ten times; 95% intervals over seeds. It measures likeness to one "
-        "good text "
-        "and not quality: a text that earns more than every item cannot reach 1. This is not the published "
-        "BERTScore, "
-        "which matches tokens; its rise and its order can be read, its height not."
+        "query, by how often the user has come, up to ten times; 95% intervals over seeds. It measures likeness to "
+        "one good text and not quality: a text that earns more than every item cannot reach 1. This is not the "
+        "published BERTScore, which matches tokens; its rise and its order can be read, its height not."
     )
     picture = Picture(
         "experiment-d", "Likeness to the best item over ten rounds", "Mean over users and seeds with 95% intervals.",
@@ -228,6 +220,11 @@ def _ten_rounds(material: Material) -> Section:
     return Section(
         "experiment-d", title, [text], [Table("experiment-d", "Learning curve of BERTScore", heads, rows)], [picture]
     )
+
+
+def _means(frame: pd.DataFrame, columns: Sequence[Any]) -> list[Interval]:
+    """The mean of each column with its interval."""
+    return [statistics.mean_interval([frame[column].to_numpy()]) for column in columns]
 
 
 def _slopes(table: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -260,10 +257,8 @@ def _ablations(material: Material) -> Section:
         rows.append(cells)
     text = (
         "Final regret of each variant over HARE's own on the same seeds: ratio of means with 95% intervals. Above "
-        "1, what "
-        "the variant lacks or changes served. No interval is corrected for there being many, so one that just "
-        "excludes 1 "
-        "is a hint and no finding; the long form stands in docs/ablations.md."
+        "1, what the variant lacks or changes served. No interval is corrected for there being many, so one that "
+        "just excludes 1 is a hint and no finding; the long form stands in docs/ablations.md."
     )
     drawn = suite_picture(material, suite, "ablations")
     pictures = [] if isinstance(drawn, str) else [drawn]
@@ -272,7 +267,7 @@ def _ablations(material: Material) -> Section:
 
 
 def _pools(material: Material) -> Section:
-    title, suite = "Scaling: pools of growing size", "paper-pools"
+    title, suite = "Pools: scaling over their size", "paper-pools"
     drawn = suite_picture(material, suite, "pools")
     if isinstance(drawn, str):
         return Section("pools", title, [f"Not run: {drawn}."])
@@ -293,10 +288,10 @@ def _pools(material: Material) -> Section:
 
 
 def _decoders(material: Material) -> Section:
-    title = "Scaling: decoders of different sizes"
+    title = "Decoders: scaling over their size"
     kept = material.kept.get("decoders")
     if kept is None:
-        return Section("decoders", title, ["Not run."])
+        return Section("decoders", title, [not_run(material, "decoders")])
     import pandas as pd
 
     source = material.sources.file("Scaling over decoders: every text", kept.path)
@@ -310,22 +305,19 @@ def _decoders(material: Material) -> Section:
     rows: list[list[Cell | str]] = []
     points: list[dict[str, Any]] = []
     for decoder, part in frame.groupby("decoder", sort=False):
-        found = {name: statistics.mean_interval([part[name].to_numpy()]) for name in metrics}
+        found = _means(part, [*metrics])
         size = int(part["parameters"].iloc[0])
-        cells = [Cell(interval(each), source) for each in found.values()]
+        cells = [Cell(interval(each), source) for each in found]
         rows.append([str(decoder), f"{size:,}" if size else "none", *cells, Cell(str(len(part)), source)])
-        for name, label in metrics.items():
-            each = found[name]
+        for (name, label), each in zip(metrics.items(), found, strict=True):
             point = {"metric": name, "name": label, "agent": str(decoder), "mean": each.value}
             points.append(point | {"low": each.low, "high": each.high, "seeds": len(part)})
     text = (
         "Each decoder is asked for the contents of the same skills of the corpus and its texts are measured as the "
-        "environment would. The composer puts lines of existing skills together and has no parameters; “tiny” is the "
-        "language model in the package; SmolLM2 joins where `hare models train` has made it, and others by "
-        "--decoder. "
-        "Means over contents with 95% intervals. The measure reads words, so a decoder that repeats the right "
-        "words scores "
-        "without making sense."
+        "environment would. The composer puts lines of existing skills together and has no parameters; “tiny” is "
+        "the language model in the package; SmolLM2 joins where `hare models train` has made it, and others by "
+        "--decoder. Means over contents with 95% intervals. The measure reads words, so a decoder that repeats the "
+        "right words scores without making sense."
     )
     shown = pd.DataFrame(points)
     picture = _metric_picture(

@@ -51,8 +51,7 @@ def load_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder} holds no paper that can be verified: {path.name} cannot be read ({error}). Give the folder "
-            f"that "
-            "hare paper wrote its report to, such as: hare paper --verify report"
+            "that hare paper wrote its report to, such as: hare paper --verify report"
         ) from None
     if not isinstance(found, dict) or found.get("schema") != 1:
         raise ConfigError(
