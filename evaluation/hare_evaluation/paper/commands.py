@@ -67,7 +67,7 @@ def say(line: str) -> None:
 
 def summary(plan: Plan, scale: str, verdicts: Sequence[Verdict]) -> str:
     """The verdicts as Markdown, for ``docs/results.md``."""
-    from hare_evaluation.paper.endpoints import described
+    from hare_evaluation.paper.endpoints import placed
     from hare_evaluation.paper.material import interval, target
     from hare_evaluation.paper.run import commit
     from hare_evaluation.tables import p_value
@@ -80,7 +80,7 @@ def summary(plan: Plan, scale: str, verdicts: Sequence[Verdict]) -> str:
                 verdict.verdict,
                 p_value(verdict.p_support),
             ]
-            cells = [described(part.endpoint), interval(part.found), target(part.endpoint), str(len(part.values))]
+            cells = [placed(part.endpoint), interval(part.found), target(part.endpoint), str(len(part.values))]
             rows.append([*(head if not i else [""] * 3), *cells])
         if not verdict.tested:
             rows.append([verdict.hypothesis.statement, verdict.verdict, "—", verdict.reason, "—", "—", "0"])
@@ -143,16 +143,14 @@ def simulate_studies(options: Options, studies: int) -> bool:
             each.spread,
             each.noise,
             each.scenario,
-            _share(each.planted),
-            _share(each.null),
-            _share(each.false),
+            *map(_share, (each.whole, each.planted, each.null, each.false)),
             f"{each.least:.1%}",
         ]
         for each in outcomes(plan, scale, studies)
     ]
-    heads = ["spread", "noise", "effects", "planted: supported", "null: not supported"]
+    heads = ["spread", "noise", "effects", "studies entirely right", "planted: supported", "null: not supported"]
     heads += ["studies with a false support", "worst hypothesis"]
-    seeds = max(share.seeds for share in plan.scale(scale).parts.values())
+    seeds = mixed_seeds(plan, scale)
     fits = [[f"{effect:g}", *map(_share, shares)] for effect, *shares in mixed_outcomes(seeds, studies)]
     text = "\n\n".join(
         [
@@ -171,6 +169,13 @@ def simulate_studies(options: Options, studies: int) -> bool:
     if options.page is not None:
         write_page(options.page, text, SIMULATED)
     return True
+
+
+def mixed_seeds(plan: Plan, scale: str) -> int:
+    """The most seeds that a mixed model of the plan is fitted to."""
+    shares = plan.scale(scale).parts
+    endpoints = [e for h in plan.hypotheses for e in h.endpoints if e.id in h.mixed and e.suite in shares]
+    return max((shares[e.suite].seeds for e in endpoints), default=10)
 
 
 def _share(found: Interval) -> str:

@@ -33,6 +33,11 @@ def described(endpoint: Endpoint) -> str:
     return text.replace("all users", "mean over users")
 
 
+def placed(endpoint: Endpoint) -> str:
+    """An endpoint's environment and measure in words."""
+    return f"{endpoint.environment}: {described(endpoint)}"
+
+
 def values(endpoint: Endpoint, view: View) -> dict[Seed, float]:
     """The endpoint of every seed that all its agents finished, turned so that the hypothesis is upwards.
 

@@ -11,7 +11,7 @@ from hare_evaluation.claims import NotRunError
 from hare_evaluation.paper import drawings as own
 from hare_evaluation.paper import mixed
 from hare_evaluation.paper.document import Cell, Picture, Section, Table
-from hare_evaluation.paper.endpoints import described
+from hare_evaluation.paper.endpoints import described, placed
 from hare_evaluation.paper.material import Material, endpoint_source, interval, number, suite_picture, target
 from hare_evaluation.paper.text_sections import experiment_sections
 from hare_evaluation.paper.verdicts import Tested, Verdict, power, with_seeds, without_one
@@ -45,7 +45,7 @@ def _overview(material: Material) -> Section:
             rows.append(
                 [
                     *(head if not i else [""] * 4),
-                    described(part.endpoint),
+                    placed(part.endpoint),
                     Cell(interval(part.found), source),
                     target(part.endpoint),
                     Cell(str(len(part.values)), source),
@@ -110,7 +110,7 @@ def _before(material: Material) -> Section:
                     f"{found.at_twice:.0%}" if endpoint.margin is None else "—",
                     f"{found.detectable:.3g}".replace("-", "−"),
                 ]
-            rows.append([f"{hypothesis.name} {endpoint.id}", described(endpoint), target(endpoint), str(n), *cells])
+            rows.append([f"{hypothesis.name} {endpoint.id}", placed(endpoint), target(endpoint), str(n), *cells])
     heads = [
         "endpoint",
         "measure",

@@ -54,6 +54,7 @@ class Outcome:
         null: Share of nulls that were found not supported.
         false: Share of studies in which any null was found supported.
         least: The share of right verdicts of the hypothesis that fared worst.
+        whole: Share of studies in which every verdict was right.
     """
 
     scenario: str
@@ -64,6 +65,7 @@ class Outcome:
     null: Interval
     false: Interval
     least: float
+    whole: Interval
 
 
 def simulated(
@@ -131,6 +133,7 @@ def _outcome(
         proportion_interval(int(right[:, null].sum()), right[:, null].size),
         proportion_interval(int(false.sum()), studies),
         float(right.mean(axis=0).min()),
+        proportion_interval(int(right.all(axis=1).sum()), studies),
     )
 
 
