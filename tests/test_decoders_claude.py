@@ -41,7 +41,8 @@ class Service:
                 status, text = reply() if callable(reply) else reply
                 try:
                     self.send_response(status)
-                    self.send_header("content-type", "application/json")
+                    kind = "text/event-stream" if text.startswith("event:") else "application/json"
+                    self.send_header("content-type", kind)
                     self.send_header("retry-after-ms", "1")
                     self.send_header("content-length", str(len(text.encode())))
                     self.end_headers()
@@ -75,6 +76,29 @@ def says(text):
         "usage": {"input_tokens": 1000, "output_tokens": 400},
     }
     return 200, json.dumps(message)
+
+
+def says_bit_by_bit(text, size=200):
+    """As `says`, in server-sent events."""
+    message = json.loads(says("")[1]) | {"content": [], "stop_reason": None}
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    block = {"type": "text", "text": ""}
+    events = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        *(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
+            for piece in pieces
+        ),
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "usage": {"output_tokens": 400},
+        },
+        {"type": "message_stop"},
+    ]
+    return 200, "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
 
 
 def fails(status, kind):
@@ -132,6 +156,20 @@ def test_an_answer_is_shown_and_counted(service, spec):
     assert claude.usage.cost == pytest.approx(0.009)
     assert "1,000 tokens read" in str(claude.usage) and "$0.0090" in str(claude.usage)
     assert "cost unknown" in str(Claude().usage)
+
+
+def test_an_answer_can_be_seen_while_it_comes(service, spec):
+    service.replies = [says_bit_by_bit(BAD), says_bit_by_bit(GOOD)]
+    claude, told = Claude(), []
+    claude.prepare(spec)
+    weights = np.full(12, 1 / 12)
+    text = claude.stream(Z, Z, "help", spec.pool_texts, weights, np.random.default_rng(0), told.append)
+    assert text == GOOD == told[-1] and BAD in told and len(told) > 6 and GOOD.startswith(told[-2])
+    assert (claude.usage.answers, claude.usage.repairs, claude.usage.output_tokens) == (2, 1, 800)
+    assert all(request[2]["stream"] for request in service.requests)
+    service.replies = [fails(401, "authentication_error")]
+    with pytest.raises(ConfigError, match="refused the key"):
+        claude.stream(Z, Z, "help", spec.pool_texts, weights, np.random.default_rng(0), told.append)
 
 
 def test_the_prompt_holds_the_profile_and_the_items_as_data(service, spec):

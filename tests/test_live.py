@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from hare_agents.decoders.claude import ClaudeError
 from hare_agents.hare import HARE
 from hare_evaluation import demo
 from hare_evaluation.live import charts, start, states
@@ -225,6 +226,20 @@ def test_a_writer_that_is_missing_says_what_to_do(session, monkeypatch):
     assert not session.turns
     session.write_with("composer")
     assert session.ask(NEED).number == 1
+
+
+@pytest.mark.slow
+def test_a_service_that_does_not_answer_changes_nothing(session, monkeypatch):
+    pytest.importorskip("anthropic", reason="pip install 'hare-gym[claude]'")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "not-a-key")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(session.world, "_decoders", {})
+    before = session.hare.state()
+    session.write_with("claude")
+    with pytest.raises(ClaudeError, match="The service cannot be reached"):
+        session.ask(NEED, lambda name, text: None)
+    assert not session.turns and same(session.hare.state(), before)
 
 
 @pytest.mark.slow
@@ -532,6 +547,8 @@ def test_what_it_learned_before_is_kept_for_the_next_start(tmp_path, monkeypatch
     again = World(population=2, rounds=3)
     assert kept.stat().st_mtime_ns == stamp
     assert same(first.base, again.base) and first.base_rng == again.base_rng
+    kept.write_bytes(b"cut off")
+    assert same(World(population=2, rounds=3).base, first.base) and kept.stat().st_size > 10_000
 
 
 def test_one_word_starts_it(monkeypatch, tmp_path):

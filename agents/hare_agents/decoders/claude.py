@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,9 +161,34 @@ class Claude:
             MissingPackageError: As for `prepare`.
             ConfigError: As for `prepare`.
         """
+        return self._decoded(z, user_state, query, pool, weights, rng, None)
+
+    def stream(
+        self,
+        z: Array,
+        user_state: Array,
+        query: str,
+        pool: tuple[str, ...],
+        weights: Array,
+        rng: np.random.Generator,
+        told: Callable[[str], None],
+    ) -> str:
+        """As `decode`; ``told`` is called with each answer as far as it has come. Raises as `decode` does."""
+        return self._decoded(z, user_state, query, pool, weights, rng, told)
+
+    def _decoded(
+        self,
+        z: Array,
+        user_state: Array,
+        query: str,
+        pool: tuple[str, ...],
+        weights: Array,
+        rng: np.random.Generator,
+        told: Callable[[str], None] | None,
+    ) -> str:
         client = self._sdk()
         try:
-            return self._asked(client, self._prompt(z, user_state, query, pool, weights))
+            return self._asked(client, self._prompt(z, user_state, query, pool, weights), told)
         except ClaudeError:
             if self._composer is None:
                 raise
@@ -198,13 +223,13 @@ class Claude:
         copied._client, copied.usage, copied._blocked = None, Usage(**vars(self.usage)), dict(self._blocked)
         return copied
 
-    def _asked(self, client: Any, prompt: str) -> str:
+    def _asked(self, client: Any, prompt: str, told: Callable[[str], None] | None) -> str:
         messages: list[dict[str, str]] = [{"role": "user", "content": prompt}]
         problems = ""
         for attempt in range(1 + self.config.repairs):
             if attempt:
                 self.usage.repairs += 1
-            answer = self._answer(client, messages)
+            answer = self._answer(client, messages, told)
             text, problems = _checked(answer)
             if not problems:
                 return text
@@ -221,12 +246,11 @@ class Claude:
             "or max_tokens, or set fallback to 'composer'."
         )
 
-    def _answer(self, client: Any, messages: Sequence[dict[str, str]]) -> str:
+    def _answer(self, client: Any, messages: Sequence[dict[str, str]], told: Callable[[str], None] | None) -> str:
         c = self.config
+        asked = {"model": c.model, "max_tokens": c.max_tokens, "system": SYSTEM, "messages": list(messages)}
         try:
-            message = client.messages.create(
-                model=c.model, max_tokens=c.max_tokens, system=SYSTEM, messages=list(messages)
-            )
+            message = client.messages.create(**asked) if told is None else _streamed(client, asked, told)
             answer = "".join(block.text for block in message.content if block.type == "text")
             read, written = int(message.usage.input_tokens), int(message.usage.output_tokens)
         except self._anthropic.AuthenticationError as error:
@@ -277,6 +301,16 @@ class Claude:
         if text not in self._blocked:
             self._blocked[text] = screen(text).verdict == "block"
         return self._blocked[text]
+
+
+def _streamed(client: Any, asked: dict[str, Any], told: Callable[[str], None]) -> Any:
+    """The message, told as it comes."""
+    with client.messages.stream(**asked) as stream:
+        text = ""
+        for piece in stream.text_stream:
+            text += piece
+            told(text)
+        return stream.get_final_message()
 
 
 def _checked(answer: str) -> tuple[str, str]:

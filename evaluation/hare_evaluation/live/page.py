@@ -191,11 +191,13 @@ class Page:
         persona = session.persona >= 0
         self.play.set_visibility(persona)
         self.hidden.set_content(_hidden(session))
-        leaves = session.settings.writer == "claude"
+        (writer,) = (each for each in session.world.writers() if each.name == session.settings.writer)
+        leaves = writer.leaves
         self.local.set_text("needs and skills are sent to Claude" if leaves else "nothing leaves this machine")
         self.local.classes(add="leaves" if leaves else "", remove="" if leaves else "leaves")
-        missing = next(each.missing for each in session.world.writers() if each.name == session.settings.writer)
-        self.writer_note.set_text(f"Missing here: {missing}." if missing else "Both assistants write with it.")
+        self.writer_note.set_text(
+            f"Missing here: {writer.missing}." if writer.missing else "Both assistants write with it."
+        )
         self.cards.clear()
         with self.cards:
             if mine:

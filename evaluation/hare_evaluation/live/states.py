@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import zipfile
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,18 +21,11 @@ MOST_BYTES = 64 * 2**20
 
 
 def written(hare: HARE) -> bytes:
-    """An npz file, compressed, with what `HARE.save` writes: `HARE.load` reads it."""
-    arrays = hare.state()
-    about = {
-        "format": FORMAT,
-        "config": asdict(hare.config),
-        "query_dim": hare.query_dim,
-        "rng": hare.rng.bit_generator.state,
-    }
-    arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    return file.getvalue()
+    """What `HARE.save` writes, an npz file: `HARE.load` reads it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "hare-state.npz"
+        hare.save(path)
+        return path.read_bytes()
 
 
 def read(data: bytes, world: World) -> tuple[dict[str, Any], Any]:

@@ -10,6 +10,7 @@ import importlib.util
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -35,7 +36,7 @@ from hare_evaluation.metrics.probe import fixed_queries
 from hare_evaluation.runner import Session, one_thread, seeds
 from hare_evaluation.spec import load_suite
 from hare_gym.contract import Agent, TaskSpec, sanitise
-from hare_gym.errors import ConfigError
+from hare_gym.errors import ConfigError, DataError
 from hare_gym.registry import make_agent
 from hare_gym.text.corpus import DOMAINS, TOPICS, Corpus
 from hare_gym.text.encoders import cache_folder
@@ -83,14 +84,12 @@ class Writer:
         name: As `make_decoder` knows it.
         label: What the page calls it.
         missing: Why it cannot be had, with the remedy; empty where it can.
-        streams: Whether its words can be seen while it writes.
         leaves: Whether it sends the need and the skills it is shown to a service.
     """
 
     name: str
     label: str
     missing: str = ""
-    streams: bool = False
     leaves: bool = False
 
 
@@ -158,8 +157,9 @@ class World:
     def _experience(self) -> tuple[dict[str, Any], Any]:
         path = cache_folder() / "demo" / f"{self._digest()}.npz"
         if self._cached and path.is_file():
-            kept = HARE.load(path)
-            return kept.state(), kept.rng.bit_generator.state
+            with suppress(DataError):  # a damaged file is made anew
+                kept = HARE.load(path)
+                return kept.state(), kept.rng.bit_generator.state
         kwargs = _entry(HARE_LABEL)
         agent = make_agent("writer", **{**kwargs, "agent_kwargs": self.knobs})
         assert isinstance(agent, Writing)
@@ -234,14 +234,13 @@ class World:
             claude = "set ANTHROPIC_API_KEY and start again"
         return [
             Writer("composer", "composer (milliseconds, no model)"),
-            Writer("tiny", "tiny (language model in the package)", no_tiny, True),
+            Writer("tiny", "tiny (language model in the package)", no_tiny),
             Writer(
                 "smollm2",
                 "SmolLM2-135M (slow on a processor)",
                 "" if smollm2 else "hare models fetch smollm2, then hare models train --base smollm2",
-                True,
             ),
-            Writer("claude", "Claude (hosted: leaves this machine)", claude, True, True),
+            Writer("claude", "Claude (hosted: leaves this machine)", claude, True),
         ]
 
     def write(
