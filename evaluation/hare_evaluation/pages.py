@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hare_evaluation.claims import View, judge_all
+from hare_evaluation.claims import NotRunError, View, judge_all
 from hare_evaluation.results import Results
 from hare_evaluation.store import Record
 from hare_evaluation.tables import CLAIM_HEADS, claim_rows, displayed, environment_frame, measure_rows, number
@@ -114,11 +114,15 @@ def _forests(suite: Suite, results: Results) -> list[Table]:
     tables = []
     for figure in suite.figures:
         if isinstance(figure, ForestFigure):
+            try:
+                frame = drawing(figure, View(suite.study, results)).frame
+            except NotRunError:  # the claims say what was not run
+                continue
             cells = {
                 (row["environment"], row["agent"]): "{} [{}, {}]".format(
                     *(number(row[column]) for column in ("ratio", "ratio_low", "ratio_high"))
                 )
-                for row in drawing(figure, View(suite.study, results)).frame.to_dict("records")
+                for row in frame.to_dict("records")
             }
             rows = [[v, *(cells.get((e, v), "–") for e in figure.environments)] for v in figure.variants]
             title = f"{figure.title}: regret over that of {figure.agent}"
