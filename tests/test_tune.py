@@ -394,7 +394,7 @@ class TestSuitesTakeThem:
             ("mine-Agent", "mine:Agent", "{}"),
         ):
             (folder / "tuned" / "tuning" / f"{name}.yaml").write_text(f"agent: '{agent}'\nkwargs: {kwargs}\n")
-        monkeypatch.setattr(spec, "_suite_folder", lambda: folder)
+        monkeypatch.setattr(spec, "suite_folder", lambda: folder)
         return folder / "tuned" / "tuning"
 
     def test_by_folder_by_file_and_by_path(self, shipped):
@@ -456,7 +456,7 @@ class TestSuitesTakeThem:
         assert message in str(caught.value)
 
     def test_every_file_that_is_shipped_can_be_used(self):
-        folder = spec._suite_folder() / "tuned"
+        folder = spec.suite_folder() / "tuned"
         for path in folder.rglob("*.yaml"):
             content = yaml.safe_load(path.read_text())
             make_agent(content["agent"], **load_tuned(str(path), content["agent"])["kwargs"])
