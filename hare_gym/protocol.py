@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import msgpack
@@ -83,11 +84,7 @@ def opened(body: bytes) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """What msgpack does not know: numpy's arrays and scalars."""
     if isinstance(value, np.ndarray):
-        dtype = value.dtype.newbyteorder("<").str
-        if dtype not in DTYPES:
-            raise TypeError(
-                f"An array of dtype {value.dtype} cannot be sent; send one of {', '.join(sorted(DTYPES))}."
-            )
+        dtype = _wire_dtype(value.dtype)
         # the order of the axes in memory decides the last bits of products, so it is kept
         order: Any = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
         data = value.astype(dtype, copy=False).tobytes(order)
@@ -95,6 +92,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.bool_ | np.integer | np.floating):
         return value.item()
     raise TypeError(f"A value of type {type(value).__name__} cannot be sent: {value!r:.80}")
+
+
+@cache
+def _wire_dtype(dtype: np.dtype[Any]) -> str:
+    little = dtype.newbyteorder("<").str
+    if little not in DTYPES:
+        raise TypeError(f"An array of dtype {dtype} cannot be sent; send one of {', '.join(sorted(DTYPES))}.")
+    return little
 
 
 def _map(value: dict[str, Any]) -> Any:

@@ -20,6 +20,7 @@ from hare_gym.protocol import HEADER, MAX_QUESTION, VERSION, ProtocolError, fram
 from hare_gym.registry import make_agent
 
 MAX_ERROR_TEXT = 16_000
+_CHUNK = 1 << 16
 
 
 class Worker:
@@ -91,8 +92,8 @@ def generator(seed: bytes) -> np.random.Generator:
 
 def serve(questions: int, answers: int) -> None:
     """Reads questions from one descriptor and answers on the other until ``end``, or until the host is gone."""
-    worker = Worker()
-    while (asked := _next_question(questions)) is not None:
+    worker, buffer = Worker(), bytearray()
+    while (asked := _next_question(questions, buffer)) is not None:
         nonce, question = asked
         try:
             answer = frame(nonce, worker.answer(question))
@@ -105,28 +106,24 @@ def serve(questions: int, answers: int) -> None:
             return
 
 
-def _next_question(descriptor: int) -> tuple[int, dict[str, Any]] | None:
-    header = _read(descriptor, HEADER.size)
-    if header is None:
-        return None
-    length, nonce = HEADER.unpack(header)
-    if not 8 <= length <= MAX_QUESTION:
-        raise ProtocolError(f"The host announced a frame of {length} bytes.")
-    body = _read(descriptor, length - 8)
-    return None if body is None else (nonce, opened(body))
-
-
-def _read(descriptor: int, size: int) -> bytes | None:
-    """Exactly ``size`` bytes; ``None`` at the end of the stream."""
-    part = os.read(descriptor, size)
-    if len(part) == size:  # nearly always
-        return part
-    parts, missing = [part], size - len(part)
-    while missing and part:
-        part = os.read(descriptor, missing)
-        parts.append(part)
-        missing -= len(part)
-    return None if missing else b"".join(parts)
+def _next_question(descriptor: int, buffer: bytearray) -> tuple[int, dict[str, Any]] | None:
+    """The next frame, what is read beyond it left in ``buffer``; ``None`` at the end of the stream."""
+    needed = HEADER.size
+    while True:
+        while len(buffer) < needed:
+            part = os.read(descriptor, max(_CHUNK, needed - len(buffer)))
+            if not part:
+                return None
+            buffer += part
+        length, nonce = HEADER.unpack_from(buffer)
+        if not 8 <= length <= MAX_QUESTION:
+            raise ProtocolError(f"The host announced a frame of {length} bytes.")
+        if needed == length + 4:
+            break
+        needed = length + 4
+    body = bytes(buffer[HEADER.size : needed])
+    del buffer[:needed]
+    return nonce, opened(body)
 
 
 def _write(descriptor: int, data: bytes) -> None:

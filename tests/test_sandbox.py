@@ -116,7 +116,7 @@ OUTCOMES = {
     "corrupt the stream": ("PROTOCOL", "sent bytes that answer no question"),
     "announce four gigabytes": ("PROTOCOL", "has 4,294,967,295 bytes; at most 1,048,576 are taken"),
     "announce an empty frame": ("PROTOCOL", "has 8 bytes"),
-    "answer twice": ("PROTOCOL", "was not asked for"),
+    "answer twice": ("PROTOCOL", "The agent's process sent"),
     "answer early": ("PROTOCOL", "The agent's process sent"),  # before the question or while it is asked
     "answer another question": ("PROTOCOL", "sent bytes that answer no question"),
     "close the pipe": ("TIMEOUT", "No answer within 1 s."),

@@ -221,8 +221,8 @@ def check_finished(board, undisturbed):
     ]
 
 
-def test_killed_4_times_and_resumed(tmp_path, undisturbed):
-    kill_and_resume(tmp_path, 4, undisturbed)
+def test_killed_and_resumed(tmp_path, undisturbed):
+    kill_and_resume(tmp_path, 2, undisturbed)
 
 
 @pytest.mark.slow
@@ -240,6 +240,14 @@ def test_a_full_disk_costs_nothing_that_was_finished(board):
         assert board.results.load().results == []
         for key, data in kept.items():
             assert board.store.get(key) is not None, data
+
+
+def test_of_several_submissions_the_good_ones_are_run(board, tmp_path):
+    working("bwrap")
+    command = board.command(tmp_path / "nothing", str(SUBMISSIONS / "good"), "--jobs", "1")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and f"left out {tmp_path / 'nothing'}: " in done.stderr
+    assert [stored.runs.submission for stored in board.results.load().results] == ["good"]
 
 
 def test_mistakes_are_named(board, tmp_path):

@@ -13,7 +13,7 @@ _SECRET_HELP = "The file of the season's secret; by default the one in your conf
 
 
 def run(
-    submission: Annotated[Path, typer.Argument(help="The submission's folder.")],
+    submissions: Annotated[list[Path], typer.Argument(help="Folders of submissions.")],
     benchmark: Annotated[str, typer.Option(help="A benchmark version, or the path of its YAML file.")] = "v1",
     track: Annotated[list[str] | None, typer.Option(help="Only this track; can be repeated.")] = None,
     isolation: Annotated[
@@ -25,13 +25,17 @@ def run(
     store: Annotated[Path, typer.Option(help="Where finished sessions are kept.")] = Path("runs/leaderboard"),
     results: Annotated[Path, typer.Option(help="Where results go.")] = Path("leaderboard/results"),
 ) -> None:
-    """Run a submission in a sandbox on hidden seeds, and write its results."""
+    """Run submissions in a sandbox on hidden seeds, and write their results.
+
+    With several folders, what is wrong with one is said and the others are run.
+    """
     from hare_evaluation.foundation import ConfigError
     from hare_evaluation.store import Store
     from hare_leaderboard.benchmark import load_benchmark
     from hare_leaderboard.results import ResultStore
     from hare_leaderboard.sandbox import best_sandbox
-    from hare_leaderboard.season import default_secret_path, load_season
+    from hare_leaderboard.season import Kind, default_secret_path, load_season
+    from hare_leaderboard.submission import SubmissionError
     from hare_leaderboard.verify import verify
 
     if jobs is not None and jobs < 1:
@@ -43,19 +47,23 @@ def run(
     sandbox = best_sandbox(isolation, definition.session_limits)  # type: ignore[arg-type]  # it looks at the name
     if sandbox.tier == "process":
         typer.echo("Not isolated: for code that you trust. The result is unverified and never ranked.", err=True)
-    written = verify(
-        submission,
-        season,
-        sandbox,
-        Store(store),
-        ResultStore(results),
-        track or (),
-        ("public",) if public else ("hidden", "public"),
-        jobs,
-        typer.echo,
-    )
-    for result in written:
-        typer.echo(str(result))
+    kinds: tuple[Kind, ...] = ("public",) if public else ("hidden", "public")
+    failed = False
+    for submission in submissions:
+        try:
+            written = verify(
+                submission, season, sandbox, Store(store), ResultStore(results), track or (), kinds, jobs, typer.echo
+            )
+        except (ConfigError, SubmissionError) as error:
+            if len(submissions) == 1:
+                raise
+            typer.echo(f"left out {submission}: {error}", err=True)
+            failed = True
+            continue
+        for result in written:
+            typer.echo(str(result))
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command("open")
