@@ -325,6 +325,27 @@ def test_one_person_at_once_in_two_tabs_counts_once(session):
     assert len(refused) == 5 and session.hare.t == session.world.hare(0.0, 1.0).t + 1
 
 
+def test_nobody_waits_for_a_slow_writer(session, monkeypatch):
+    begun, go, told = threading.Event(), threading.Event(), []
+    write = session.world.write
+
+    def slow(*arguments):
+        begun.set()
+        assert go.wait(60.0)
+        return write(*arguments)
+
+    monkeypatch.setattr(session.world, "write", slow)
+    asking = threading.Thread(target=session.ask, args=(NEED,))
+    asking.start()
+    assert begun.wait(60.0)
+    looking = threading.Thread(target=lambda: told.append(session.explain()))
+    looking.start()
+    looking.join(30.0)
+    go.set()
+    asking.join()
+    assert told and [turn.number for turn in session.turns] == [1]
+
+
 # -- the database ---------------------------------------------------------------------------------------------------
 
 

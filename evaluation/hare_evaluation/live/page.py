@@ -460,11 +460,13 @@ def serve(
     """
     style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
-    @ui.page("/", title="HARE, live")
-    def show() -> None:
+    @ui.page("/", title="HARE, live", response_timeout=120.0)
+    async def show() -> None:
+        id = str(app.storage.browser["id"])
+        await run.io_bound(sessions.get, id)  # a long session is taught again, and nobody else waits for it
         ui.colors(primary=charts.COLOURS["HARE"])
         ui.add_css(style)
-        Page(sessions, str(app.storage.browser["id"]))
+        Page(sessions, id)
 
     app.add_middleware(_Guard, hosts=LOCAL if host in LOCAL else ())
     if ready is not None:

@@ -118,7 +118,7 @@ Kept = Callable[[str, Any], None]
 
 
 class LiveSession:
-    """A session. All calls take its lock; different sessions share nothing that changes.
+    """A session. Calls take its lock, but for the time of writing; different sessions share nothing that changes.
 
     Args:
         world: What is shared.
@@ -165,40 +165,38 @@ class LiveSession:
             DemoError: A need that is empty or too long, or too many rounds.
             HareError: The writer cannot write.
         """
-        need = checked_need(need)
+        need, world = checked_need(need), self.world
         with self.lock:
             if len(self.turns) >= MOST_ROUNDS:
                 raise DemoError(f"A session has at most {MOST_ROUNDS} rounds: export it, then choose 'forget me'.")
-            world, hare, user, number = self.world, self.hare, self.user, self._count + 1
+            s, user, number = self.settings, self.user, self._count + 1
             with world.lock:
                 x = world.measurer.query(need)
-            z = hare.synthesize(x, user)
-            ids, A = hare.attention(x, user)
-            weights = np.zeros(self.world.spec.num_items)
-            weights[ids] = A
-            u = hare.user_state(user)[0]
-            s = self.settings
-            text = world.write(
-                s.writer, HARE_LABEL, s.words, z, u, need, weights, _luck(number, 0), _for("hare", told)
-            )
-            z_rag, weights = world.retrieved(world.rag, x, 0)
-            rag = world.write(
-                s.writer,
-                RAG_LABEL,
-                WORD_LIMITS[0],
-                z_rag,
-                np.zeros(len(u)),
-                need,
-                weights,
-                _luck(number, 1),
-                _for("rag", told),
-            )
-            with world.lock:
-                y = world.content(text)
-            turn = Turn(
-                number, s.persona, s.writer, need, text, rag, z.tolist(), y.tolist(), self._entropy(hare, user)
-            )
-            self._count = number
+            z = self.hare.synthesize(x, user)
+            ids, A = self.hare.attention(x, user)
+            u = self.hare.user_state(user)[0]
+        attended = np.zeros(world.spec.num_items)
+        attended[ids] = A
+        z_rag, retrieved = world.retrieved(world.rag, x, 0)
+        # the lock is free meanwhile: a model may write for a minute, and who looks at the page must not wait for it
+        text = world.write(s.writer, HARE_LABEL, s.words, z, u, need, attended, _luck(number, 0), _for("hare", told))
+        rag = world.write(
+            s.writer,
+            RAG_LABEL,
+            WORD_LIMITS[0],
+            z_rag,
+            np.zeros(len(u)),
+            need,
+            retrieved,
+            _luck(number, 1),
+            _for("rag", told),
+        )
+        with world.lock:
+            y = world.content(text)
+        with self.lock:
+            self._count += 1
+            before = self._entropy(self.hare, user)
+            turn = Turn(self._count, s.persona, s.writer, need, text, rag, z.tolist(), y.tolist(), before)
             self.turns.append(turn)
             if s.persona >= 0:
                 self._rated_by_persona(turn, x)
@@ -212,10 +210,14 @@ class LiveSession:
         Raises:
             DemoError: Nobody but the person at the page is there.
         """
-        with self.lock:
-            if self.persona < 0:
-                raise DemoError("Choose a persona first: only simulated users ask by themselves.")
-            return [self.ask(self._own_need()) for _ in range(rounds)]
+        turns = []
+        for _ in range(rounds):
+            with self.lock:
+                if self.persona < 0:
+                    raise DemoError("Choose a persona first: only simulated users ask by themselves.")
+                need = self._own_need()
+            turns.append(self.ask(need))
+        return turns
 
     def _own_need(self) -> str:
         rng = np.random.default_rng([17, self.persona, len(self.mine)])
@@ -314,10 +316,10 @@ class LiveSession:
     def _learn(self, turn: Turn, rounds: list[tuple[Array, float]]) -> None:
         with self.world.lock:
             x = self.world.measurer.query(turn.need)
-        before = self.hare.attention(x, self.user, by_cluster=True)[1]
+        user = FIRST_PERSON + 1 + turn.persona
+        before = self.hare.attention(x, user, by_cluster=True)[1]
         turn.taught = [(y.tolist(), float(r)) for y, r in rounds]
         self._teach(turn, x)
-        user = FIRST_PERSON + 1 + turn.persona
         turn.entropy_after = self._entropy(self.hare, user)
         turn.uncertainty_after = self._uncertainty(self.hare, user)
         self._attention_before = turn.number, before
