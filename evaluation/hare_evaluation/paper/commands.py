@@ -69,7 +69,6 @@ def summary(plan: Plan, scale: str, verdicts: Sequence[Verdict]) -> str:
     """The verdicts as Markdown, for ``docs/results.md``."""
     from hare_evaluation.paper.endpoints import placed
     from hare_evaluation.paper.material import interval, target
-    from hare_evaluation.paper.run import commit
     from hare_evaluation.tables import p_value
 
     rows = []
@@ -90,9 +89,9 @@ def summary(plan: Plan, scale: str, verdicts: Sequence[Verdict]) -> str:
     )
     about = plan.scale(scale).about
     start = (
-        f"Made by `hare paper --scale {scale}` ({about}; seed set `{plan.seed_set}`) at commit `{commit()[:12]}`: "
-        f"{counts}. Effects are means over seeds with 95% intervals; p is the hypothesis's, corrected by Holm across "
-        f"all {len(verdicts)}."
+        f"Made by `hare paper --scale {scale}` ({about}; seed set `{plan.seed_set}`) with the plan of SHA-256 "
+        f"`{plan.digest[:12]}`: {counts}. Effects are means over seeds with 95% intervals; p is the hypothesis's, "
+        f"corrected by Holm across all {len(verdicts)}."
     )
     return f"{start}\n\n{Table('Hypotheses', heads, rows).markdown()}"
 
