@@ -9,6 +9,7 @@ import yaml
 
 from hare_evaluation.foundation import HareError, make_agent
 from hare_leaderboard import checking, packages
+from hare_leaderboard.benchmark import load_benchmark
 from hare_leaderboard.checking import check, new
 from hare_leaderboard.packages import prepare
 from hare_leaderboard.submission import FILE, SubmissionError, load
@@ -287,7 +288,13 @@ SUBMITTED = sorted(
 
 
 @pytest.mark.parametrize("folder", SUBMITTED, ids=lambda folder: folder.name)
-def test_what_was_submitted_can_be_read_and_made(folder):
+def test_what_was_submitted_enters_tracks_that_there_are(folder):
+    assert set(load(folder).tracks) <= set(load_benchmark().tracks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", SUBMITTED, ids=lambda folder: folder.name)
+def test_installed_agents_that_were_submitted_can_be_made(folder):
     submission = load(folder)
     for track in submission.tracks:
         entry_point, configuration = submission.on(track)
