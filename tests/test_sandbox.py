@@ -20,7 +20,7 @@ from _isolation import SUBMISSIONS, descendants, session, working
 import hare_leaderboard.sandbox as sandbox_module
 from hare_evaluation.foundation import UnknownNameError
 from hare_leaderboard.channel import OUTPUT_BYTES
-from hare_leaderboard.sandbox import SandboxError, best_sandbox, probe
+from hare_leaderboard.sandbox import Sandbox, SandboxError, best_sandbox, probe
 
 sys.path.insert(0, str(SUBMISSIONS / "hostile"))
 from hostile import ATTEMPTS, BEHAVIOURS
@@ -283,6 +283,20 @@ def test_without_a_tier_the_run_is_refused_with_the_reasons(path, monkeypatch):
     assert "cannot be isolated here" in text and "bwrap: " in text and "landlock: " in text
     assert "apt-get install bubblewrap" in text and "--isolation process" in text and "never ranked" in text
     assert best_sandbox("process").tier == "process"
+
+
+def test_a_trial_that_is_killed_is_made_again(monkeypatch):
+    tier, started = working("bwrap"), []
+
+    def killed_once(self, *arguments, run=Sandbox.run, **options):
+        started.append(run(self, *arguments, **options))
+        if len(started) == 1:
+            started[0].kill()
+        return started[-1]
+
+    monkeypatch.setattr(Sandbox, "run", killed_once)
+    probe.cache_clear()
+    assert probe(tier) is None and len(started) == 2
 
 
 def test_bwrap_that_is_missing_is_named(path):
