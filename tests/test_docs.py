@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,15 @@ def commands(page):
                 yield words[1:]
 
 
+@cache
+def program():
+    """Everything that `hare` understands; building it takes longer than parsing a command by it."""
+    return typer.main.get_command(app)
+
+
 def parse(words):
     """Parses a command as the program would, without running it; raises what it would raise."""
-    command = typer.main.get_command(app)
+    command = program()
     context, name = None, "hare"
     while hasattr(command, "commands") and words:
         context = command.make_context(name, [words[0], "--help"], parent=context, resilient_parsing=True)

@@ -166,7 +166,7 @@ def test_every_flipped_bit_is_noticed(tmp_path):
             flipped = bytearray(data)
             flipped[position] ^= bit
             path.write_bytes(flipped)
-            assert store._read(record()["key"])[0] is None, (position, bit)
+            assert store.read(record()["key"])[0] is None, (position, bit)
 
 
 def test_record_under_another_name_is_not_believed(tmp_path):
