@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import os
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,7 @@ def test_numbers_must_be_finite_and_texts_visible():
     for change in ({"regret": float("nan")}, {"worst": 0.0}, {"curve": [float("inf")]}, {"reason": "a\u202eb"}):
         with pytest.raises(ValidationError):
             run(**change)
+    assert tail_of(f"{sysconfig.get_path('purelib')}/joblib/x.py:4".encode()) == "joblib/x.py:4"
     assert tail_of(b"\x1b[31mred\xff\r\n" + b"x" * 10_000) == "x" * 4000
     assert run(output_tail=tail_of("a\u202eb\x00".encode())).output_tail == "a\ufffdb\ufffd"
 

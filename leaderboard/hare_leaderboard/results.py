@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -330,8 +331,14 @@ def now() -> str:
 
 
 def tail_of(output: bytes) -> str:
-    """The end of an agent's output as ``Run.output_tail`` takes it: text, without control characters."""
-    return visible(output[-4 * MAX_TAIL :].decode("utf-8", "replace").replace("\r\n", "\n"), MAX_TAIL)
+    """The end of an agent's output as ``Run.output_tail`` takes it: text, without control characters.
+
+    Where this machine keeps its packages is left out: warnings name it, and results are published.
+    """
+    text = output[-4 * MAX_TAIL :].decode("utf-8", "replace").replace("\r\n", "\n")
+    for name in ("purelib", "platlib", "stdlib"):
+        text = text.replace(f"{sysconfig.get_path(name)}/", "")
+    return visible(text, MAX_TAIL)
 
 
 class ResultStore:
