@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from hare_evaluation.environments import make
 from hare_evaluation.human_study.design import placements
+from hare_evaluation.replaying import replayed
 from hare_evaluation.results import Record
-from hare_evaluation.runner import Session, seeds
 from hare_gym.errors import ConfigError, DataError
-from hare_gym.registry import make_agent
 from hare_gym.text.corpus import DOMAINS, LEVELS, SPECIFICITIES, STYLES
 from hare_gym.text.users import Users
 
@@ -66,21 +64,12 @@ def texts_of(record: Record) -> tuple[list[Written], Users]:
     Raises:
         DataError: It is no finished session of one lane in which texts are written, or it went another way.
     """
-    spec, task = record["spec"], record["task"]
-    if record["status"] != "ok" or task["action_mode"] != "write" or int(spec.get("lanes") or 1) != 1:
-        raise DataError("Sheets are made of finished sessions in the action mode 'write' with one lane.")
-    agent = make_agent(spec["agent"], **spec["agent_kwargs"])
-    reading = _Reading(make(spec["env"], spec["env_kwargs"]))
-    session = Session(reading, agent, 1)
-    session.play(*seeds(spec["seed_set"], spec["seed"]))
-    if session.actions_hash.hexdigest() != record["actions_sha256"]:
-        raise DataError(
-            f"Played again, the session of {spec['agent']} on seed {spec['seed']} went another way: the code has "
-            "changed since it was recorded. Run it again."
-        )
+    reading = replayed(record, lambda env, _: _Reading(env), "Sheets are made")
     users = reading.unwrapped.users
     if not isinstance(users, Users):
-        raise DataError(f"{spec['env']} has users whom no card describes; sheets are made of HareSkills-v0.")
+        raise DataError(
+            f"{record['spec']['env']} has users whom no card describes; sheets are made of HareSkills-v0."
+        )
     return reading.written, users
 
 

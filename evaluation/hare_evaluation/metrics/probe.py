@@ -20,14 +20,12 @@ from hare_agents.decoders.trained import load_decoder
 from hare_agents.hare import HAREAgent
 from hare_agents.rag import RAGProfile
 from hare_agents.writing import Writing
-from hare_evaluation.environments import make
 from hare_evaluation.metrics import diversity, learning, overlap
 from hare_evaluation.metrics.likelihood import conditioning
+from hare_evaluation.replaying import replayed
 from hare_evaluation.results import Record
-from hare_evaluation.runner import Session, one_thread, seeds
+from hare_evaluation.runner import one_thread
 from hare_gym.contract import Agent
-from hare_gym.errors import DataError
-from hare_gym.registry import make_agent
 from hare_gym.text.corpus import TOPICS, Corpus
 from hare_gym.text.encoders import Encoder, load_encoder
 from hare_gym.text.measure import Measured, Measurer
@@ -79,21 +77,7 @@ def probe(record: Record) -> Probed:
         DataError: It is no session of one lane in which texts are written, or the code has changed since: the session
             went another way.
     """
-    spec = record["spec"]
-    task = record["task"]
-    if record["status"] != "ok" or task["action_mode"] != "write" or int(spec.get("lanes") or 1) != 1:
-        raise DataError("Texts can be measured of finished sessions in the action mode 'write' with one lane.")
-    agent = make_agent(spec["agent"], **spec["agent_kwargs"])
-    env = make(spec["env"], spec["env_kwargs"])
-    watch = Watch(env, agent)
-    session = Session(watch, agent, 1)
-    session.play(*seeds(spec["seed_set"], spec["seed"]))
-    if session.actions_hash.hexdigest() != record["actions_sha256"]:
-        raise DataError(
-            f"Played again, the session of {spec['agent']} on seed {spec['seed']} went another way: the code has "
-            "changed since it was recorded. Run it again."
-        )
-    return _probed(spec, watch)
+    return _probed(record["spec"], replayed(record, Watch))
 
 
 def _probed(spec: Any, watch: Watch) -> Probed:
