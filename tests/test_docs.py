@@ -13,8 +13,14 @@ import pytest
 import typer
 
 import hare_gym
-from hare_evaluation import docs
+from hare_evaluation import definitions, docs, statistics
+from hare_evaluation.claims import CLAIMS, Claim
 from hare_evaluation.cli import _add_plugins, app
+from hare_evaluation.definitions import Metric
+from hare_evaluation.runner import CURVES, run
+from hare_evaluation.spec import RunSpec
+from hare_gym.envs.prompts import HarePrompts
+from hare_gym.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -138,6 +144,68 @@ def test_every_environment_has_its_sections_and_every_knob_its_meaning():
 def test_every_shipped_agent_is_on_its_page():
     page = docs.pages()["agents.md"]
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == hare_gym.agent_names()
+
+
+def test_every_number_that_a_run_claim_or_report_can_name_is_on_its_page(tmp_path):
+    page = docs.pages()["metrics.md"]
+    log = tmp_path / "log.csv"
+    log.write_text("x,action,reward,propensity\n" + "1.0,0,1,0.5\n0.0,1,0,0.5\n" * 40)
+    record, _ = run(RunSpec("HareReplay-v0", "random", "quick", 0, {"path": str(log), "context": ["x"]}))
+    assert record["estimates"].keys() == definitions.ESTIMATES.keys()
+    for name in (*CURVES, *record["estimates"], *definitions.TEXTS):
+        assert f"| `{name}` | " in page
+    for name in (*CLAIMS, "ratio_of_means", "log_log_slope"):
+        assert f"\n### {name}\n" in page
+
+
+class _Undescribed(Claim):
+    """Something.
+
+    **Measured.** A number.
+    """
+
+    share: float
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "what", "complaint"),
+    [
+        (docs, "QUANTITIES", ("luck",), r"'luck' is not described: give it unit, .* in RUN of .*definitions\.py"),
+        (
+            definitions,
+            "TEXTS",
+            {"wit": Metric("jokes", "from 0", "higher", " ")},
+            r"'wit' is not described: give it unit, range, better and note in TEXTS of .*definitions\.py",
+        ),
+        (
+            docs,
+            "CLAIMS",
+            {"luck": Claim},
+            r"'luck' is not described: say in the docstring of Claim, after",
+        ),
+        (
+            docs,
+            "CLAIMS",
+            {"luck": _Undescribed},
+            r"_Undescribed\.share is not described: say .* Attributes",
+        ),
+        (HarePrompts, "measures", ("luck",), r"'luck' of HarePrompts-v0 is not described: say in the docstring of"),
+    ],
+)
+def test_a_number_without_a_description_is_refused(where, name, what, complaint, monkeypatch):
+    monkeypatch.setattr(where, name, what)
+    with pytest.raises(ConfigError, match=complaint + r".*hare_evaluation\.docs"):
+        docs.metrics_page()
+
+
+def test_a_statistic_without_a_description_is_refused(monkeypatch):
+    def luck(values):
+        """How lucky a seed was."""
+
+    luck.__module__ = statistics.__name__
+    monkeypatch.setattr(statistics, "luck", luck, raising=False)
+    with pytest.raises(ConfigError, match=r"'luck' is not described: give its docstring .* Returns with unit"):
+        docs.metrics_page()
 
 
 def test_the_generator_writes_only_what_changed(tmp_path):

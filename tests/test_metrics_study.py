@@ -8,6 +8,7 @@ import pytest
 from hare_agents.decoders.trained import load_decoder
 from hare_evaluation import claims, drawings
 from hare_evaluation.claims import NotRunError, View, judge_all
+from hare_evaluation.definitions import TEXTS
 from hare_evaluation.drawings import drawing
 from hare_evaluation.metrics import kept
 from hare_evaluation.metrics.probe import measure, perplexities, probe
@@ -70,7 +71,7 @@ def test_claims_wait_until_texts_are_measured_and_then_are_judged(study):
     assert more.findings[0].found.value > 0.0
     texts, learning, users = (drawing(figure, study) for figure in study.study.figures)
     assert set(texts.frame["agent"]) == {"RAG", "HARE"}
-    assert set(texts.frame["metric"]) == {name for name in kept.METRICS if not name.startswith("recovery_")}
+    assert set(texts.frame["metric"]) == {name for name in TEXTS if not name.startswith("recovery_")}
     assert set(learning.frame["agent"]) == {"RAG", "HARE"} and (learning.frame["seeds"] == 2).all()
     assert set(users.frame["attribute"]) == set(kept.ATTRIBUTES) and (users.frame["mean"] <= 1.0).all()
     for drawn in (texts, learning, users):
@@ -122,7 +123,7 @@ def test_a_probe_is_deterministic(study):
     record = next(iter(study.results.finished("write", "HARE").values()))
     first, second = measure(record), measure(record)
     assert json.dumps(first) == json.dumps(second)
-    assert set(first["metrics"]) <= kept.METRICS.keys()
+    assert set(first["metrics"]) <= TEXTS.keys()
     assert np.array(first["states"]["1"][0]).shape == (17,)
 
 

@@ -8,7 +8,7 @@ A claim is data in the suite's file, written before the runs. `judge_all` gives 
 - ``undecided``: neither, or there is no interval, or a run of an agent that was compared failed;
 - ``not run``: something that the claim needs was not run; the reason names it.
 
-``docs/metrics_and_statistics.md`` has the formulas.
+The docstring of a claim says what it measures; ``docs/metrics.md`` is made of them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from hare_evaluation import statistics
+from hare_evaluation.definitions import TEXTS
 from hare_evaluation.metrics import kept
 from hare_evaluation.results import Array, Record, Results, Seed, curve_at, measures_of
 from hare_evaluation.statistics import Interval
@@ -201,8 +202,15 @@ class View:
         return None
 
 
-class _Claim(BaseModel):
-    """What every claim has. It holds only if it holds in each of its environments, unless its kind says otherwise."""
+class Claim(BaseModel):
+    """What every claim has. It holds only if it holds in each of its environments, unless its kind says otherwise.
+
+    Attributes:
+        id: Its name: lower-case words with hyphens.
+        text: The sentence that is claimed.
+        environments: Labels of the environments that it is about.
+        agent: The label of the agent.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -234,11 +242,14 @@ class _Claim(BaseModel):
         return SUPPORTED if verdicts == {SUPPORTED} else UNDECIDED
 
 
-class RatioClaim(_Claim):
+class RatioClaim(Claim):
     """The agent's regret is at most so many times another's, or that of the best of several.
 
-    The best is the one with the largest ratio, which is the one with the least mean regret on the same seeds: chosen
-    by looking at the data, to the disadvantage of the claim.
+    **Measured.** Regret ÷ the other's at T, or at shares of it: from 0, 1 is equal, lower is better
+    (`ratio_of_means`). The best is the one with the largest ratio, which is the one with the least mean regret on
+    the same seeds. It is chosen by looking, to the disadvantage of the claim: among equal baselines the least mean
+    is below the truth, so the ratio is too high. All agents of the role ``baseline`` in that environment count, and
+    the ratio to each is shown.
 
     Attributes:
         against: Labels, or ``best`` for every agent of the role ``baseline``.
@@ -289,8 +300,11 @@ class RatioClaim(_Claim):
         return findings, comparisons if len(rivals) > 1 else []
 
 
-class GapGrowsClaim(_Claim):
+class GapGrowsClaim(Claim):
     """Another agent has at least so many times the agent's regret, and its lag grows after a share of the session.
+
+    **Measured.** The other's regret ÷ the agent's at T: from 0, higher is better for the agent (`ratio_of_means`).
+    And the difference of the two at T minus that at ``since``·T, in reward, which must be above 0 (`mean_interval`).
 
     Attributes:
         other: The label of the agent that lags.
@@ -325,8 +339,15 @@ class GapGrowsClaim(_Claim):
         ], []
 
 
-class SlopeClaim(_Claim):
+class SlopeClaim(Claim):
     """A diagnostic of the agent falls while users are served: the slope on the logarithm of their visits is below 0.
+
+    **Measured.** For each user, least squares of the traced values on the logarithm of which of the user's visits it
+    was; then the mean over users (`mean_interval` over seeds). Units of the diagnostic per factor e of visits, any
+    sign. The logarithm, because what is unknown of a user falls as one over the visits: each doubling tells about as
+    much, and the many late visits do not drown the early ones. It says nothing of whether the fall does any good. The
+    agent goes on learning from everybody meanwhile, so a fall is not by itself the user's doing; early users' curves
+    stand beside it in the figure.
 
     Attributes:
         diagnostic: Its name; the environment needs ``trace_every``.
@@ -355,8 +376,11 @@ class SlopeClaim(_Claim):
         return [finding], []
 
 
-class RewardMarginClaim(_Claim):
+class RewardMarginClaim(Claim):
     """At the end the agent earns so much more than the best item of the catalogue would.
+
+    **Measured.** Σ (expected reward − the best item's) over the last rounds ÷ their number: reward a round, −1 to 1,
+    higher is better (`mean_interval`).
 
     Attributes:
         at_least: The target of the mean expected reward minus the catalogue oracle's.
@@ -390,10 +414,11 @@ class RewardMarginClaim(_Claim):
         return np.array([catalogue_margin(record, self.last) for record in records])
 
 
-class LeadClaim(_Claim):
+class LeadClaim(Claim):
     """Once it has met its users some times, the agent earns more than another on so many environments, on none less.
 
-    More (less) is an interval of the paired difference that lies above (below) 0 as a whole.
+    **Measured.** Expected reward a round minus the other's, on the seeds that both played: −1 to 1, higher is better
+    (`mean_interval` of the differences). More (less) is an interval that lies above (below) 0 as a whole.
 
     Attributes:
         other: The label of the other agent.
@@ -439,15 +464,22 @@ class LeadClaim(_Claim):
         return SUPPORTED if verdicts.count(SUPPORTED) >= self.wins else UNDECIDED
 
 
-class MeasureClaim(_Claim):
+class MeasureClaim(Claim):
     """What an environment measures beside the reward, per round or per another measure, or a multiple of another's.
+
+    **Measured.** Σ ``measure`` ÷ Σ ``per`` over a session, in the units of the
+    [measures](#measures-of-environments). A rate per round is a mean; a rate per another measure, such as rounds of
+    waiting per arrival, is a ratio of sums within each session, so that what had not arrived at the end still counts
+    in the numerator. The mean over seeds (`mean_interval`), or with ``against`` the multiple of that agent's
+    (`ratio_of_means`), from 0; everybody else's is shown beside.
 
     Attributes:
         measure: A name among the environment's measures, whose sum is taken over the session.
         per: What it is divided by: another measure, or ``rounds``.
         against: The label of the other agent; None to judge the rate itself.
-        at_least: The target of the ratio or the rate; with ``strict`` it must be exceeded.
+        at_least: The target of the ratio or the rate.
         at_most: Or this one.
+        strict: Equality with the target does not do.
     """
 
     kind: Literal["measure"]
@@ -506,8 +538,14 @@ class MeasureClaim(_Claim):
         return rates
 
 
-class RankClaim(_Claim):
-    """The agent is among the best ``best`` of the zoo: all baselines and agents, without ablations and oracles."""
+class RankClaim(Claim):
+    """The agent is among the best of the zoo: all baselines and agents, without ablations and oracles.
+
+    **Measured.** Its rank by mean regret (`rank_intervals`): from 1 to the size of the zoo, lower is better.
+
+    Attributes:
+        best: The worst rank that will do, for the upper end of the interval too.
+    """
 
     kind: Literal["rank"]
     best: int = Field(ge=1)
@@ -530,8 +568,17 @@ class RankClaim(_Claim):
         return [own], sorted(beside, key=lambda each: each.found.value)
 
 
-class RecoveryClaim(_Claim):
+class RecoveryClaim(Claim):
     """After an abrupt change of the users, the agent soon earns nearly as much of what can be earned as before.
+
+    **Measured.** Rounds per user until the level of reward is first ``regain`` times the level before: from
+    ``window``·T ÷ users on, infinite if it never was, lower is better (`median_interval`). The level of some rounds
+    is Σ expected reward ÷ Σ best possible reward (best item in ``select`` and ``slate``, best content otherwise).
+    Before the first abrupt change it is taken over the last tenth of the session (the second half of what was
+    before, if that is shorter); afterwards over the last ``window`` of the session, every hundredth of it, from a
+    whole window after the change to the next change or the end. So the time is rounded up, and one lucky window ends
+    it. An agent that had learned little has little to regain and may look quick. Where it was not regained, the time
+    is infinite in the median and at the interval's upper end, and the rounds that followed in its lower.
 
     Attributes:
         at_most: The target of the median number of rounds per user until then.
@@ -585,14 +632,18 @@ class Rival(BaseModel):
     times: float = 1.0
 
 
-class GenerationClaim(_Claim):
-    """A metric of the agent's texts reaches a target, or does not exceed it (`hare_evaluation.metrics.kept.METRICS`).
+class GenerationClaim(Claim):
+    """A [metric of the agent's texts](#metrics-of-texts) reaches a target, or does not exceed it.
+
+    **Measured.** The metric in its own unit and range, of the sessions that were measured, less a multiple of another
+    (`mean_interval`).
 
     Attributes:
         metric: Its name.
-        minus: What is subtracted from it, seed by seed.
-        at_least: The target; with ``strict`` it must be exceeded.
+        minus: What is subtracted from it, seed by seed: ``times`` a ``metric``, of another ``agent`` or of the same.
+        at_least: The target.
         at_most: Or this one.
+        strict: Equality with the target does not do.
     """
 
     kind: Literal["generation"]
@@ -609,8 +660,8 @@ class GenerationClaim(_Claim):
     def check(self, environment: str, knobs: Mapping[str, Any]) -> None:
         """There must be one target, of metrics that exist, on an environment where texts are written."""
         for metric in (self.metric, *([self.minus.metric] if self.minus else [])):
-            if metric not in kept.METRICS:
-                raise unknown_name(f"metric of the claim {self.id!r}", metric, kept.METRICS)
+            if metric not in TEXTS:
+                raise unknown_name(f"metric of the claim {self.id!r}", metric, TEXTS)
         if (self.at_least is None) == (self.at_most is None):
             raise ConfigError(f"The claim {self.id!r} needs either at_least or at_most.")
         if knobs.get("action_mode") != "write":
@@ -623,7 +674,7 @@ class GenerationClaim(_Claim):
         """The mean over the seeds that were measured."""
         runs = measured_runs(view, environment, self.agent)
         values = kept.by_seed([*runs.values()], self.metric)
-        name = kept.METRICS[self.metric]
+        name = TEXTS[self.metric].label
         if self.minus is not None:
             rival = self.minus.agent or self.agent
             others = measured_runs(view, environment, rival)
@@ -632,7 +683,7 @@ class GenerationClaim(_Claim):
             values = values - self.minus.times * kept.by_seed([*others.values()], self.minus.metric)
             whose = "" if rival == self.agent else f"{rival}'s "
             times = "" if self.minus.times == 1.0 else f"{self.minus.times:g} × "
-            name = f"{name} − {times}{whose}{kept.METRICS[self.minus.metric]}"
+            name = f"{name} − {times}{whose}{TEXTS[self.minus.metric].label}"
         if np.isnan(values).all():
             why = kept.why_not([*runs.values()], self.metric)
             raise NotRunError(f"no {self.metric} of {self.agent} on {environment}: {why}")
@@ -655,7 +706,7 @@ AnyClaim = (
     | GenerationClaim
 )
 
-CLAIMS: dict[str, type[_Claim]] = {
+CLAIMS: dict[str, type[Claim]] = {
     "ratio": RatioClaim,
     "gap_grows": GapGrowsClaim,
     "slope": SlopeClaim,

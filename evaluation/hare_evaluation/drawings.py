@@ -11,6 +11,7 @@ import numpy as np
 
 from hare_evaluation import statistics
 from hare_evaluation.claims import NotRunError, View, measured_runs, visits
+from hare_evaluation.definitions import TEXTS
 from hare_evaluation.figure_entries import (
     AnyFigure,
     AttentionFigure,
@@ -190,12 +191,12 @@ def generation_frame(entry: GenerationFigure, view: View) -> pd.DataFrame:
     (environment,) = entry.environments
     runs = _measured_agents(entry.agents, view, environment)
     rows = []
-    for metric, name in kept.METRICS.items():
+    for metric, meaning in TEXTS.items():
         for agent, found in runs.items():
             values = kept.by_seed(found, metric)
             if not np.isnan(values).all():
                 mean = statistics.mean_interval([values])
-                row = {"metric": metric, "name": name, "agent": agent, "mean": mean.value}
+                row = {"metric": metric, "name": meaning.label, "agent": agent, "mean": mean.value}
                 rows.append(row | {"low": mean.low, "high": mean.high, "seeds": int((~np.isnan(values)).sum())})
     return pd.DataFrame(rows)
 

@@ -68,7 +68,11 @@ class Rank:
 
 
 def mean(values: Array) -> Array:
-    """The mean over the last axis. Optimal for light tails, at the mercy of a single wild seed."""
+    """The mean over the last axis. Optimal for light tails, at the mercy of a single wild seed.
+
+    Returns:
+        In the units of the values.
+    """
     return np.asarray(np.mean(values, axis=-1))
 
 
@@ -80,6 +84,9 @@ def iqm(values: Array) -> Array:
 
     At n = 5 it is the mean of the middle three, and at n < 4 the mean. It says nothing of the seeds in the tails, so
     an agent that fails on one seed in five looks as good as one that does not.
+
+    Returns:
+        In the units of the values.
     """
     return np.asarray(stats.trim_mean(values, 0.25, axis=-1))
 
@@ -101,7 +108,7 @@ def mean_interval(strata: Sequence[ArrayLike], level: float = 0.95) -> Interval:
         level: Nominal coverage, in (0, 1).
 
     Returns:
-        The mean and its interval.
+        The mean and its interval, in the units of the values.
     """
     samples = _samples(strata)
     value = float(np.mean([sample.mean() for sample in samples])) if samples else math.nan
@@ -133,6 +140,8 @@ def bootstrap_interval(
     does, is biased when environments differ in level and seeds are few: on three normal strata around 0, 0.5 and 3
     its percentile interval covered 46% at n = 5 (600 studies).
 
+    It needs two seeds; with fewer than about five it is mostly the t quantile that speaks.
+
     Args:
         strata: One ``(n_s,)`` array an environment; NaN is dropped.
         statistic: Maps ``(..., n)`` to ``(...)``.
@@ -141,7 +150,7 @@ def bootstrap_interval(
         seed: Of the resampling, so that the same records give the same interval.
 
     Returns:
-        The statistic and its interval.
+        The statistic and its interval, in the units of the values.
     """
     samples = _samples(strata)
     value = float(np.mean([statistic(sample) for sample in samples])) if samples else math.nan
@@ -168,7 +177,8 @@ def mean_band(curves: ArrayLike, level: float = 0.95) -> tuple[Array, Array, Arr
         level: Nominal coverage at each point.
 
     Returns:
-        The mean, the lower and the upper edge, each ``(C,)``; the edges are NaN with fewer than two seeds.
+        The mean, the lower and the upper edge, each ``(C,)``, in the units of the values; the edges are NaN with
+        fewer than two seeds.
     """
     curves = np.asarray(curves, dtype=np.float64)
     n = len(curves)
@@ -187,6 +197,7 @@ def paired_difference(a: Sequence[ArrayLike], b: Sequence[ArrayLike], level: flo
     size at 5% is 5.0 / 3.3 / 3.5% for normal / log-normal / exponential noise at n = 5 (20,000 studies). The
     sign-flip test assumes the symmetry only (Fisher 1935), but its smallest p-value is 2/2^n: 0.0625 with five seeds,
     so it *cannot* reach 5% there. Where all d are equal the t test has no scale, and ``p_t`` is the sign-flip's.
+    Wilcoxon's signed-rank test stands beside them. A large p-value does not show that two agents are equal.
 
     Args:
         a: One ``(n_s,)`` array an environment.
@@ -194,7 +205,8 @@ def paired_difference(a: Sequence[ArrayLike], b: Sequence[ArrayLike], level: flo
         level: Nominal coverage of the interval of the difference.
 
     Returns:
-        The difference and the p-values; they are 1 where fewer than two pairs remain in some stratum.
+        The difference, in the units of the values and below 0 where ``a`` is smaller, and the p-values, in [0, 1];
+        they are 1 where fewer than two pairs remain in some stratum.
     """
     differences = _samples([_array(x) - _array(y) for x, y in zip(a, b, strict=True)])
     interval = mean_interval(differences, level)
@@ -211,6 +223,8 @@ def unpaired_difference(a: Sequence[ArrayLike], b: Sequence[ArrayLike], level: f
     """The mean over environments of mean(a) − mean(b), where ``a`` and ``b`` come from different seeds.
 
     (1/m) Σ (ā_s − b̄_s) ± t_ν·SE with SE² = (1/m²) Σ (s²_a/n_a + s²_b/n_b) and Welch–Satterthwaite's ν (Welch 1947).
+    The leaderboard's gap between hidden and public seeds is one. It cannot tell a seed set that was learned from one
+    that is harder by luck; its width says how much luck there is.
 
     Args:
         a: One ``(n_s,)`` array an environment; NaN is dropped.
@@ -218,7 +232,8 @@ def unpaired_difference(a: Sequence[ArrayLike], b: Sequence[ArrayLike], level: f
         level: Nominal coverage.
 
     Returns:
-        The difference and its interval; NaN where an environment has no value of one of them.
+        The difference and its interval, in the units of the values, any sign; NaN where an environment has no value
+        of one of them.
     """
     pairs = [(x[~np.isnan(x)], y[~np.isnan(y)]) for x, y in zip(map(_array, a), map(_array, b), strict=True)]
     if not pairs or not all(x.size and y.size for x, y in pairs):
@@ -240,8 +255,9 @@ def ratio_of_means(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
     Measured coverage at n = 5 / 10 / 20, 20,000 studies, nominal 95%: normal 95 / 95 / 95%, both log-normal with
     log-sd 0.5 93 / 94 / 94%, ``a`` exponential and ``b`` not 92 / 92 / 93%, ``a`` log-normal with log-sd 0.75 and
     ``b`` not 91 / 91 / 92%. In the last two, Student's interval of log(a/b) covered 93 / 92 / 92% and 90 / 82 / 64%,
-    Fieller's 94 / 93 / 94% and 88 / 89 / 91% (its length is not bounded), and percentiles of the paired bootstrap
-    82 / 86 / 90% and 76 / 83 / 91% (1,000 studies).
+    Fieller's 94 / 93 / 94% and 88 / 89 / 91% (its length is not bounded), and percentiles of the paired bootstrap 82
+    / 86 / 90% and 76 / 83 / 91% (1,000 studies). It cannot tell a ratio that is the same on every seed from one that
+    a few hard seeds carry; :func:`paired_difference` can.
 
     Args:
         a: ``(n,)``, positive on average.
@@ -249,7 +265,7 @@ def ratio_of_means(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
         level: Nominal coverage.
 
     Returns:
-        The ratio and its interval; all NaN if a mean is not positive.
+        The ratio and its interval, above 0, where 1 is equal; all NaN if a mean is not positive.
     """
     a, b = _array(a), _array(b)
     both = ~(np.isnan(a) | np.isnan(b))
@@ -275,7 +291,8 @@ def median_interval(values: ArrayLike, low: ArrayLike | None = None, level: floa
         level: Least coverage.
 
     Returns:
-        The median and its interval, whose ends are NaN with too few values (fewer than 6 at 95%).
+        The median and its interval, in the units of the values or infinite, whose ends are NaN with too few values
+        (fewer than 6 at 95%).
     """
     values = _array(values)
     low = values if low is None else _array(low)
@@ -304,7 +321,7 @@ def sign_flip_test(differences: Sequence[ArrayLike], upwards: bool = False) -> f
         upwards: Whether the alternative is a mean above zero.
 
     Returns:
-        p, at least 2/2^N, or 1/2^N upwards.
+        p, at least 2/2^N, or 1/2^N upwards, and at most 1.
     """
     samples = _samples(differences)
     if not samples:
@@ -351,7 +368,7 @@ def above_test(values: ArrayLike, null: float = 0.0) -> OneSided:
         null: What the mean is compared with.
 
     Returns:
-        The one-sided p-value; 1 with fewer than two values.
+        The one-sided p-value, in [0, 1], and the test that gave it; 1 with fewer than two values.
     """
     samples = _samples([values])
     if not samples or samples[0].size < 2:
@@ -375,7 +392,7 @@ def holm(p_values: ArrayLike) -> Array:
         p_values: ``(m,)``, of the whole family.
 
     Returns:
-        Adjusted p-values, ``(m,)``.
+        Adjusted p-values, ``(m,)``, in [0, 1].
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
@@ -395,7 +412,7 @@ def pairwise_p_values(scores: Sequence[ArrayLike]) -> Array:
         scores: One ``(k, n_s)`` array an environment: a row an agent, a column a seed; NaN where there is no value.
 
     Returns:
-        Adjusted p-values, ``(k, k)``, symmetric, with ones on the diagonal.
+        Adjusted p-values, ``(k, k)``, in [0, 1], symmetric, with ones on the diagonal.
     """
     arrays = [_array(stratum) for stratum in scores]
     k = len(arrays[0])
@@ -406,7 +423,11 @@ def pairwise_p_values(scores: Sequence[ArrayLike]) -> Array:
 
 
 def paired_p_value(a: Sequence[ArrayLike], b: Sequence[ArrayLike]) -> float:
-    """``paired_difference(a, b).p_t`` without the other tests."""
+    """The p-value of the paired t test: ``p_t`` of :func:`paired_difference`, without the other tests.
+
+    Returns:
+        p, in [0, 1].
+    """
     differences = _samples([_array(x) - _array(y) for x, y in zip(a, b, strict=True)])
     if not differences or min(d.size for d in differences) < 2:
         return 1.0
@@ -430,7 +451,7 @@ def rank_intervals(scores: Sequence[ArrayLike], alpha: float = 0.05) -> list[Ran
         alpha: One minus the simultaneous coverage.
 
     Returns:
-        One :class:`Rank` an agent, in the order of the rows.
+        One :class:`Rank` an agent, from 1 to k, in the order of the rows.
     """
     arrays = [_array(stratum) for stratum in scores]
     k = len(arrays[0])
@@ -463,7 +484,7 @@ def log_log_slope(rounds: ArrayLike, regret: ArrayLike, start: float = 0.1) -> f
         start: The share of the session that is left out at its beginning.
 
     Returns:
-        The slope; NaN with fewer than three checkpoints, or if any of them has regret ≤ 0.
+        The slope, a pure number of any sign; NaN with fewer than three checkpoints, or if any of them has regret ≤ 0.
     """
     t = np.asarray(rounds, dtype=np.float64)
     R = np.asarray(regret, dtype=np.float64)
@@ -488,7 +509,7 @@ def slope_interval(rounds: ArrayLike, regrets: ArrayLike, start: float = 0.1, le
         level: Nominal coverage.
 
     Returns:
-        The mean slope and its interval; NaN if a seed has no slope.
+        The mean slope and its interval, pure numbers of any sign; NaN if a seed has no slope.
     """
     slopes = np.array([log_log_slope(rounds, regret, start) for regret in np.asarray(regrets)])
     if slopes.size == 0 or np.isnan(slopes).any():
@@ -510,7 +531,7 @@ def probability_of_improvement(a: Sequence[ArrayLike], b: Sequence[ArrayLike], l
         level: Least coverage.
 
     Returns:
-        The probability and its interval.
+        The probability and its interval, in [0, 1].
     """
     differences = _samples([_array(x) - _array(y) for x, y in zip(a, b, strict=True)])
     if not differences:
@@ -522,7 +543,11 @@ def probability_of_improvement(a: Sequence[ArrayLike], b: Sequence[ArrayLike], l
 
 
 def proportion_interval(hits: int, n: int, level: float = 0.95) -> Interval:
-    """A share of n independent trials with Clopper and Pearson's exact interval; NaN without trials."""
+    """A share of n independent trials with Clopper and Pearson's exact interval (1934).
+
+    Returns:
+        The share and its interval, in [0, 1]; NaN without trials.
+    """
     if not n:
         return Interval(math.nan, math.nan, math.nan)
     tail = (1 - level) / 2

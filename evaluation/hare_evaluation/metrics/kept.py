@@ -33,34 +33,6 @@ RECOVERED_AT = 20
 
 ATTRIBUTES = ("domain", "expertise", "specificity", "style")
 
-METRICS = {
-    "reward_slope": "reward per e-fold of visits",
-    "divergence": "divergence between users",
-    "resampled_divergence": "divergence of one user, again",
-    "distance_correlation": "Spearman with users' distance",
-    "recovery_domain": "R² of domain from u_t",
-    "recovery_specificity": "R² of specificity from u_t",
-    "recovery_expertise": "R² of expertise from u_t",
-    "recovery_style": "R² of style from u_t",
-    "intra_list_diversity": "intra-list diversity",
-    "self_bleu": "self-BLEU between users",
-    "novelty": "novelty",
-    "exact_copies": "exact copies",
-    "pool_rouge_l": "nearest ROUGE-L in the pool",
-    "pool_rouge_l_max": "largest ROUGE-L to the pool",
-    "bleu_4": "BLEU-4 to the best item",
-    "rouge_l": "ROUGE-L to the best item",
-    "sentence_bert_score": "BERTScore by sentences",
-    "format_validity": "format validity",
-    "perplexity": "perplexity to tiny, own z",
-    "perplexity_shuffled": "perplexity, another text's z",
-    "perplexity_unconditioned": "perplexity without z",
-    "information": "bits a text that z saves",
-    "entropy_change": "change of attention entropy",
-    "entropy_end": "attention entropy at the end",
-}
-"""Every metric by name, and what figures call it; ``docs/generation_metrics.md`` defines them."""
-
 
 def path_of(record: Record) -> Path:
     """Where the measurements of a record's run lie, or would."""
@@ -90,7 +62,8 @@ def by_seed(measured: Sequence[Measured], metric: str) -> Array:
 
     Args:
         measured: Of the runs.
-        metric: A name in `METRICS`. ``recovery_*`` is of all runs together, each read by the others.
+        metric: A name in `hare_evaluation.definitions.TEXTS`. ``recovery_*`` is of all runs together, each read by
+            the others.
     """
     if metric.startswith("recovery_"):
         return recovered(measured, metric.removeprefix("recovery_"), RECOVERED_AT)

@@ -1,6 +1,6 @@
 """How much of one text is in others: BLEU-4, ROUGE-L, BERTScore by sentences, self-BLEU, novelty.
 
-All are pure functions; ``docs/generation_metrics.md`` says what each of them cannot tell.
+All are pure functions; `hare_evaluation.definitions` says what each of them cannot tell.
 """
 
 from __future__ import annotations
@@ -97,8 +97,7 @@ def self_bleu(texts: Sequence[str]) -> float:
     """The mean over texts of BLEU-4 with all the others as references, in [0, 1]; higher is less diverse.
 
     Source: Zhu et al. 2018, "Texygen: A Benchmarking Platform for Text Generation Models"; BLEU as in `bleu_4`, by
-    sentence and with the orders that a text is long enough for. The n-grams of each text are counted once, where
-    sacrebleu's own loop over references would count them for every other text again.
+    sentence and with the orders that a text is long enough for.
 
     Raises:
         DataError: Fewer than two texts.
@@ -110,6 +109,7 @@ def self_bleu(texts: Sequence[str]) -> float:
     if len(texts) < 2:
         raise DataError(f"Self-BLEU compares texts with one another; there {'is 1' if texts else 'are none'}.")
     tokenize = Tokenizer13a()  # type: ignore[no-untyped-call]
+    # once for each text, where sacrebleu's own loop over references would count them for every other text again
     counted = [extract_all_word_ngrams(tokenize(text.rstrip()), 1, _ORDERS) for text in texts]
     most: dict[tuple[str, ...], tuple[int, int]] = {}  # the two largest counts that an n-gram has in any text
     for ngrams, _ in counted:

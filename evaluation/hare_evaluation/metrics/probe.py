@@ -161,7 +161,7 @@ def _measured(record: Record, probed: Probed) -> dict[str, Any]:
 
 
 def generation_metrics(probed: Probed, encoder_name: str) -> dict[str, float]:
-    """The metrics of a probe, by their names in `kept.METRICS`; NaN where one does not apply."""
+    """The metrics of a probe, by their names in `definitions.TEXTS`; NaN where one does not apply."""
     task, hidden = probed.env.task, probed.env.users
     encoder = _encoder(encoder_name, task.pool_texts)
     flat = [text for row in probed.texts for text in row]
@@ -203,7 +203,7 @@ def perplexities(texts: list[str], encoder_name: str) -> dict[str, float]:
         encoder_name: The environment's; tiny knows content as MiniLM measures it, and no other.
 
     Returns:
-        By name in `kept.METRICS`; NaN for another encoder, or with fewer than two distinct texts.
+        By name in `definitions.TEXTS`; NaN for another encoder, or with fewer than two distinct texts.
     """
     distinct = [*dict.fromkeys(texts)]
     names = ("perplexity", "perplexity_shuffled", "perplexity_unconditioned", "information")
