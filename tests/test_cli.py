@@ -153,7 +153,7 @@ def test_report_of_several_versions_takes_the_installed_code(in_process, tmp_pat
         (("run", "--env", "HareBilinaer-v0", *SMALL[2:4]), "error: Unknown environment 'HareBilinaer-v0'. Did you mean"),
         (("run", *SMALL, "--env-arg", "horizn=4"), "error: Unknown knob of HareBilinear 'horizn'. Did you mean"),
         (("run", *SMALL, "--env-arg", "horizon"), "error: --env-arg must look like name=value, not 'horizon'."),
-        (("run", *SMALL, "--agent-arg", "a=[1"), "error: --agent-arg 'a=[1': the value is not YAML"),
+        (("run", *SMALL, "--agent-arg", "a=[1"), "error: The value of --agent-arg 'a=[1' is not YAML"),
         (("run", *SMALL, "--mode", "selct"), "error: Unknown action_mode of HareBilinear 'selct'. Did you mean 'select'?"),
         (("run", *SMALL, "--mode", "synthesize"), "error: There is nothing to run. Left out: _loop_fakes:Greedy on"),
         (("run", *SMALL[:-1], "rai"), "error: Unknown backend 'rai'. Did you mean 'ray'?"),
@@ -207,3 +207,18 @@ def test_another_package_adds_a_command(in_process, monkeypatch):
     cli.app.registered_groups[:] = registered
     assert (status, out) == (0, "hello from extra\n")
     assert isinstance(cli.app, typer.Typer)
+
+
+def test_a_knob_in_scientific_notation_is_a_number():
+    given = ["a=5e-4", "b=1E3", "c=-1.5e3", "d=.5e+1", "e='5e-4'", "f=e4", "g=1e", "h=0x1e4", "i=[1e-3, two]"]
+    assert cli.assignments("--agent-arg", given) == {
+        "a": 0.0005, "b": 1000.0, "c": -1500.0, "d": 5.0, "e": "5e-4", "f": "e4", "g": "1e", "h": 0x1E4, "i": [0.001, "two"],
+    }  # fmt: skip
+
+
+def test_a_knob_in_scientific_notation_reaches_its_agent(in_process, tmp_path):
+    knob = ("--agent-arg", "alpha=5e-1")
+    status, _, err = in_process("run", *SMALL[:3], "linucb", *SMALL[4:], "--seeds", 1, "--no-report", *knob)
+    assert status == 0, err
+    (record,) = Store(tmp_path / "runs").records()
+    assert record["spec"]["agent_kwargs"] == {"alpha": 0.5}

@@ -5,7 +5,7 @@
 import _loop_fakes  # noqa: F401  (registers Odd-v0)
 import pytest
 
-from hare_evaluation.safe_yaml import MAX_BYTES
+from hare_evaluation.safe_yaml import MAX_BYTES, dump_yaml, load_yaml
 from hare_evaluation.spec import RunSpec, load_suite, parse_suite, suite_names
 from hare_gym.errors import ConfigError, HareError, UnknownNameError
 from hare_gym.registry import agent_names, environment_ids
@@ -171,6 +171,25 @@ def test_suite_by_path_and_by_name(tmp_path):
     path.write_text("#" * (MAX_BYTES + 1))
     with pytest.raises(ConfigError, match=r"mine\.yaml is larger than 1,000,000 bytes\.$"):
         load_suite(str(path))
+
+
+def test_numbers_in_scientific_notation_are_numbers_and_quoted_ones_text(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: small\ntitle: Small\nseeds: {set: quick, count: 1}\nenvironments: [{id: HareBilinear-v0, kwargs: {drift: 2e-2}}]\n"
+        'agents: [{name: linucb, kwargs: {alpha: 5e-1, rate: "5e-1"}}]\n'
+    )
+    suite = load_suite(str(path))
+    assert suite.environments[0].kwargs == {"drift": 0.02}
+    assert suite.agents[0].kwargs == {"alpha": 0.5, "rate": "5e-1"}
+
+
+@pytest.mark.parametrize(
+    "value", [5e-4, 1e300, 1e-05, 0.1, "5e-4", "1e3", "e3", ".5E+1", "text", "1.5", 3, None, True]
+)
+def test_what_is_written_as_yaml_is_read_back(value):
+    read = load_yaml(dump_yaml({"value": [value]}), "it")["value"][0]
+    assert read == value and type(read) is type(value)
 
 
 @pytest.mark.parametrize("name", suite_names())

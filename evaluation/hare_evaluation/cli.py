@@ -359,8 +359,7 @@ def _chosen_suite(suite: str | None, env: str | None, agent: str | None, seeds: 
 
 def assignments(option: str, values: list[str] | None) -> dict[str, Any]:
     """``["alpha=2", "tables=[a, b]"]`` as a dict, the values read as YAML."""
-    import yaml
-
+    from hare_evaluation.safe_yaml import load_yaml
     from hare_gym.errors import ConfigError
 
     found = {}
@@ -368,10 +367,7 @@ def assignments(option: str, values: list[str] | None) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise ConfigError(f"{option} must look like name=value, not {text!r}.")
-        try:
-            found[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{option} {text!r}: the value is not YAML: {error}") from error
+        found[name.strip()] = load_yaml(value, f"The value of {option} {text!r}")
     return found
 
 

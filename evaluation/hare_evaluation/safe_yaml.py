@@ -1,7 +1,11 @@
-"""YAML from files that a stranger may have written: capped in size, plain values, no aliases, no repeated keys."""
+"""YAML from files that a stranger may have written: capped in size, plain values, no aliases, no repeated keys.
+
+Numbers are those of YAML 1.2: ``5e-4`` is one, where YAML 1.1, which PyYAML reads, wants ``5.0e-4``.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +44,11 @@ def load_yaml(text: str, source: str) -> Any:
         raise ConfigError(f"{source} is not YAML that can be used: {error}") from error
 
 
+def dump_yaml(value: Any) -> str:
+    """Plain values as YAML that `load_yaml` reads back, mappings in their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=118, default_flow_style=None)
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML without aliases (306 bytes of them can stand for 387 million items) and repeated keys."""
 
@@ -57,3 +66,15 @@ class _Loader(yaml.SafeLoader):
                     raise yaml.YAMLError(f"the key {key.value!r} is given twice, line {node.start_mark.line + 1} on")
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the strings that `_Loader` would read as numbers."""
+
+
+for _each in (_Loader, _Dumper):
+    _each.add_implicit_resolver(  # type: ignore[no-untyped-call]
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
+        list("-+.0123456789"),
+    )

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from hare_evaluation.environments import make
 from hare_evaluation.results import Record
+from hare_evaluation.safe_yaml import dump_yaml
 from hare_evaluation.spec import TUNING_SEEDS, AgentEntry, EnvironmentEntry, RunSpec, Seeds, Suite, file_name, merged
 from hare_evaluation.statistics import Interval, mean_interval
 from hare_evaluation.store import canonical_json
@@ -452,8 +452,7 @@ def _numbers(interval: Interval | None) -> dict[str, float | None] | None:
 
 def _dump(content: dict[str, Any]) -> str:
     # through JSON, because YAML would write an object that occurs twice as an alias
-    plain = json.loads(json.dumps(content))
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=118, default_flow_style=None)
+    return dump_yaml(json.loads(json.dumps(content)))
 
 
 def _shown(interval: Interval | None) -> str:
