@@ -177,6 +177,28 @@ def test_headlines_are_measured_by_style_and_source():
     assert of("likeness of the borrowed item")[[0, 1, 3]].tolist() == [0.0, 0.0, 0.0]
 
 
+def test_what_an_answer_has_of_its_source_is_counted():
+    items = tuple(ProfileItem(title, {"text": "It rains.", "title": title}) for title in ("Sleeps well", "Sleeps"))
+    source = "The mayor opens a park. Rain fell."
+    question = Question("1", f"Generate a headline for the following article: {source}", items, "u")
+    features, answers = Features(TASKS[4]), ["the mayor the mayor sleeps", "Sleeps", "of zebras", ""]
+    names = (
+        ("precision", 1 / 2, 0, 0, 0),  # of its two content words
+        ("coverage", 3 / 5, 0, 0, 0),  # three times one of the source's five
+        ("from the first sentence", 1, 0, 0, 0),
+        ("from the last sentence", 0, 0, 0, 0),
+        ("place", 1 / 6, 1 / 2, 1 / 2, 1 / 2),
+        ("word pairs of the source", 2 / 4, 0, 0, 0),
+        ("words of the profile's answers", 2 / (2 * 5), 2 / 2, 0, 0),
+        ("new words", 0, 0, 1, 1),
+    )
+    vectors = features(question, answers)
+    assert (np.linalg.norm(vectors, axis=1) < 0.999).all()  # none was drawn back to the sphere
+    unit = column(features, question, answers, "from the first sentence")[0]
+    for name, *expected in names:
+        assert column(features, question, answers, name) / unit == pytest.approx(expected, abs=1e-12), name
+
+
 def test_an_encoder_by_name_serves_as_well(tmp_path, monkeypatch):
     monkeypatch.setenv("HARE_CACHE", str(tmp_path))
     features, question = Features(TASKS[4], "minilm"), question_for(TASKS[4])

@@ -176,7 +176,6 @@ class _Rounds:
         self.content_dim = self.features.dim if mode == "select" else self.features.query_dim
         self._kept: OrderedDict[tuple[int, int, int], _Round] = OrderedDict()
         self._most = max(_KEPT_LEAST, _KEPT_BYTES // (8 * self.num_items * (self.content_dim + 1)))
-        self._seen: OrderedDict[int, tuple[Question, Question]] = OrderedDict()
 
     def draw_worlds(self, rngs: Sequence[np.random.Generator]) -> None:
         """Draws the hidden users of each world; files need none."""
@@ -214,8 +213,10 @@ class _Rounds:
         seen = as_seen(task, question, TEXT_LENGTH)
         answers = task.labels or tuple(item.fields[task.answered] for item in seen.profile) or ("",)
         gold = question.output or ""
-        rewards = metrics.scores(task, gold, answers)
-        oracle = 1.0 if task.labels else metrics.score(task, gold, sanitise(gold, TEXT_LENGTH))
+        if task.labels:
+            rewards, oracle = metrics.scores(task, gold, answers), 1.0
+        else:
+            *rewards, oracle = metrics.scores(task, gold, (*answers, sanitise(gold, TEXT_LENGTH)))
         pool = np.zeros((self.num_items, self.content_dim))
         if self.mode == "select":
             vectors = features(seen, answers)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -236,12 +237,12 @@ class Features:
         k = _OF_ANSWERS
         found[:, :k] = of_answers.table
         found[:, k] = (of_answers.vectors @ source.text.vector) * of_answers.inverses * source.text.inverse
-        places = np.array([source.places(text) for text in of_answers.texts])
-        found[:, k + 1 : k + 7] = places
-        found[:, k + 7 : k + 9] = [profile.borrowed_and_new(text, source.at) for text in of_answers.texts]
+        found[:, k + 1 : k + 9] = source.compare(of_answers.where).T
         if of_answers.borrowed is not None:
-            found[:, k + 9] = np.append(profile.similarities(source.text), 0.0)[of_answers.borrowed]
-        found[:, k + 10 :] = np.abs(places[:, 2:5] - profile.usual_places)
+            similar = np.zeros(len(profile.items) + 1)
+            similar[:-1] = profile.similarities(source.text)
+            found[:, k + 9] = similar[of_answers.borrowed]
+        found[:, k + 10 :] = np.abs(found[:, k + 3 : k + 6] - profile.usual_places)
         return _into_ball(self._scale * found)
 
 
@@ -322,18 +323,47 @@ class _Answers(NamedTuple):
     """Answers, and what of their vectors the question has no part in.
 
     Attributes:
-        texts: Read, n of them.
         vectors: The encoder's, ``(n, D)``.
         inverses: One over their lengths.
         table: The first columns, ``(n, 19)``.
         borrowed: Which item of the profile each is from, -1 for none; None where all are new.
+        where: Their words and pairs of words.
     """
 
-    texts: list[Text]
     vectors: Array
     inverses: Array
     table: Array
     borrowed: list[int] | None
+    where: _Index
+
+
+class _Index:
+    """In which of n texts each token is, and each pair of tokens, so that all are compared with a source at once.
+
+    Attributes:
+        tokens: Of each its texts, as often as it is in them.
+        pairs: The same.
+        sizes: What the columns of `_Source.compare` are counted by, ``(8, n)``.
+        usual: In how many of the profile's answers each token is.
+        known: Of each text the sum of that over its tokens, and how many are in none of those answers.
+    """
+
+    def __init__(self, texts: Sequence[Text], vocabulary: Mapping[str, int], items: int) -> None:
+        self.tokens: dict[str, list[int]] = {}
+        self.pairs: dict[tuple[str, str], list[int]] = {}
+        for k, text in enumerate(texts):
+            for token in text.tokens:
+                self.tokens.setdefault(token, []).append(k)
+            for pair in text.pairs:
+                self.pairs.setdefault(pair, []).append(k)
+        tokens = np.array([max(len(text.tokens), 1) for text in texts])
+        words = [max(len(text.words), 1) for text in texts]
+        self.sizes = np.ones((8, len(texts)))
+        self.sizes[[0, 5, 6, 7]] = words, np.maximum(tokens - 1, 1), items * tokens, tokens
+        self.usual = {token: vocabulary.get(token, 0) for token in self.tokens}
+        counts = [[self.usual[token] for token in text.tokens] for text in texts]
+        # a text without tokens counts as one new one
+        self.known = [(sum(own), own.count(0) if own else 1) for own in counts]
 
 
 class _Profile:
@@ -474,7 +504,8 @@ class _Profile:
         table[:, k + 3 : k + 6] = [self._usual_words(text.tokens) for text in texts]
         table[:, k + 6] = self._nearest(vectors, inverses)
         borrowed = [self._place_of.get(answer, -1) for answer in answers]
-        found = _Answers(texts, vectors, inverses, table, borrowed if max(borrowed) >= 0 else None)
+        index = _Index(texts, self._vocabulary, max(len(self.items), 1))
+        found = _Answers(vectors, inverses, table, borrowed if max(borrowed) >= 0 else None, index)
         self._last = answers, found
         return found
 
@@ -495,26 +526,15 @@ class _Profile:
         found: Array = np.where(cosines > 1.0 - 1e-9, 0.0, cosines).max(axis=1)
         return np.maximum(found, 0.0)
 
-    def borrowed_and_new(self, text: Text, source: Mapping[str, float]) -> tuple[float, float]:
-        """Of the words that the source does not have: how usual they are in the profile's answers, and how many are
-        in none of those; both over all words.
-        """
-        tokens = text.tokens
-        if not tokens:
-            return 0.0, 1.0
-        count = self._vocabulary.get
-        counts = [count(token, 0) for token in tokens if token not in source]
-        return sum(counts) / (max(len(self.items), 1) * len(tokens)), counts.count(0) / len(tokens)
-
     @cached_property
     def usual_places(self) -> Array:
         """How much of an answer is usually from the first sentence and the last, and from where on the whole."""
         found = [
-            _Source(asked).places(answer)
+            _Source(asked).compare(_Index([answer], {}, 1))[2:5]
             for asked, answer in zip(self.asked, self.answers, strict=True)
             if asked.words
         ]
-        return np.array(found)[:, 2:5].mean(axis=0) if found else np.full(3, 0.5)
+        return np.array(found)[:, :, 0].mean(axis=0) if found else np.full(3, 0.5)
 
 
 class _Source:
@@ -523,28 +543,48 @@ class _Source:
     def __init__(self, text: Text) -> None:
         self.text = text
         sentences = sentences_of(text.text)
-        self._first, self._last = (frozenset(tokens_of(sentences[k])) for k in (0, -1))
-        n = max(len(text.tokens) - 1, 1)
-        self.at = {token: k / n for k, token in reversed(list(enumerate(text.tokens)))}
-        self._pairs = frozenset(text.pairs)
+        self._first, self._last = (text.words.intersection(tokens_of(sentences[k])) for k in (0, -1))
+        self._at: dict[str, int] = {}  # in the order of where each token stands first
+        for k, token in enumerate(text.tokens):
+            self._at.setdefault(token, k)
 
-    def places(self, text: Text) -> tuple[float, float, float, float, float, float]:
-        """Precision, coverage, shares from the first and the last sentence, place in [0, 1], shared word pairs."""
-        pairs = sum(map(self._pairs.__contains__, text.pairs)) / max(len(text.tokens) - 1, 1)
-        shared = text.words & self.text.words
-        if not shared:
-            return 0.0, 0.0, 0.0, 0.0, 0.5, pairs
-        n = len(shared)
-        # sorted, as the order of a set is not the same in every process and sums of floats heed it
-        place = sum(sorted(map(self.at.__getitem__, shared))) / n
-        return (
-            n / len(text.words),
-            min(3.0 * n / len(self.text.words), 1.0),
-            len(shared & self._first) / n,
-            len(shared & self._last) / n,
-            place,
-            pairs,
-        )
+    def compare(self, index: _Index) -> Array:
+        """Eight columns for n answers, ``(8, n)``.
+
+        Precision, coverage, shares from the first and the last sentence, place in [0, 1], shared word pairs. Of the
+        tokens that are not in the source: how usual they are in the profile's answers, and how many are in none of
+        those; both over all tokens.
+        """
+        n, end, words = len(index.known), max(len(self.text.tokens) - 1, 1), self.text.words
+        shared, first, last, pairs = ([0] * n for _ in range(4))
+        places = [0.0] * n
+        usual, new = (list(found) for found in zip(*index.known, strict=True))
+        for token, k in self._at.items():
+            having = index.tokens.get(token)
+            if having is None:
+                continue
+            known = index.usual[token]
+            for i in having:
+                usual[i] -= known
+                new[i] -= not known
+            if token in words:
+                at, in_first, in_last = k / end, token in self._first, token in self._last
+                for i in dict.fromkeys(having):
+                    shared[i] += 1
+                    first[i] += in_first
+                    last[i] += in_last
+                    places[i] += at
+        for pair in set(pairwise(self.text.tokens)).intersection(index.pairs):
+            for i in index.pairs[pair]:
+                pairs[i] += 1
+        found = np.array([shared, shared, first, last, places, pairs, usual, new], dtype=np.float64)
+        none = found[0] == 0.0
+        found[2:5] /= found[0] + none
+        found[4, none] = 0.5
+        found[1] *= 3.0
+        found /= index.sizes
+        found[1] = np.minimum(found[1] / max(len(words), 1), 1.0)
+        return found
 
 
 def _feeling(text: Text) -> float:
@@ -569,5 +609,5 @@ def _cosine(one: Text, two: Text) -> float:
 
 def _into_ball(vectors: Array) -> Array:
     """Rows, those longer than one drawn back to the sphere."""
-    lengths = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+    lengths = np.sqrt(np.add.reduce(vectors * vectors, axis=1, keepdims=True))
     return np.asarray(vectors / np.maximum(lengths, 1.0))

@@ -228,12 +228,15 @@ class _Rouge:
     def __call__(self, prediction: str) -> tuple[float, float]:
         """Both F-measures."""
         words = tokens_of(prediction)
-        shared = [word for word in words if word in self._places]
-        if not shared:
+        if self._places.keys().isdisjoint(words):
             return 0.0, 0.0
-        m, n = len(self._words), len(words)
-        common = sum([min(self._counts[word], shared.count(word)) for word in set(shared)])
-        return _f(common, m, n), _f(self._longest_common_subsequence(shared), m, n)
+        shared = [word for word in words if word in self._places]
+        m, n, different = len(self._words), len(words), set(shared)
+        common = len(shared)
+        if len(different) < common:
+            common = sum([min(self._counts[word], shared.count(word)) for word in different])
+        longest = self._longest_common_subsequence(shared) if common > 1 else 1
+        return _f(common, m, n), _f(longest, m, n)
 
     def mean(self, prediction: str) -> float:
         """The mean of the two."""

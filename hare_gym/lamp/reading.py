@@ -54,6 +54,8 @@ _LONGEST = 24
 _VOCABULARY = 2**16
 # Texts whose analysis is remembered.
 _TEXTS = 16_384
+# Profiles that are remembered as observations show them.
+_PROFILES = 1024
 
 
 @lru_cache(maxsize=2**15)
@@ -294,15 +296,23 @@ def question_of(task: LampTask, observation: Observation) -> Question:
 
 def as_seen(task: LampTask, question: Question, length: int) -> Question:
     """A question as `question_of` gives it: in the characters of observations, cut to ``length``, without output."""
-    profile = _profile_of(task, tuple([_rendered(task, item, length) for item in question.profile]))
-    return Question(question.id, sanitise(question.input, length), profile, question.user, None)
+    items = question.profile
+    found = _seen.get((id(items), length))
+    if found is None or found[0] is not items:
+        if len(_seen) >= _PROFILES:
+            _seen.popitem(last=False)
+        seen = _profile_of(task, tuple([_rendered(task, item, length) for item in items]))
+        found = _seen[id(items), length] = items, seen
+    return Question(question.id, sanitise(question.input, length), found[1], question.user, None)
 
 
+# Told apart as objects, as an item of a file serves many rounds, and a profile of a world.
+_seen: OrderedDict[tuple[int, int], tuple[tuple[ProfileItem, ...], tuple[ProfileItem, ...]]] = OrderedDict()
 _items: OrderedDict[tuple[int, int], tuple[ProfileItem, str]] = OrderedDict()
 
 
 def _rendered(task: LampTask, item: ProfileItem, length: int) -> str:
-    """`render_item`, sanitised; items are told apart as objects, as an item of a file serves many rounds."""
+    """`render_item`, sanitised."""
     found = _items.get((id(item), length))
     if found is None or found[0] is not item:
         if len(_items) >= _TEXTS:
