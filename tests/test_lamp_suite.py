@@ -9,6 +9,7 @@ from _records import make_record
 from hare_evaluation import tables
 from hare_evaluation.claims import View, judge_all, reward_after
 from hare_evaluation.drawings import drawing
+from hare_evaluation.pages import results_section
 from hare_evaluation.report import write_report
 from hare_evaluation.results import Results
 from hare_evaluation.spec import load_suite, parse_suite
@@ -135,6 +136,22 @@ class TestTable:
         console = Console(width=100, record=True)
         console.print(tables.reward_table(suite.tables[0], view))
         assert "Another setting." in console.export_text()
+
+    def test_a_page_has_it_with_what_was_published_and_its_note(self):
+        suite, view = self.view()
+        page = results_section(suite, rows((0.05, 0.0)))
+        _, body = tables.reward_cells(suite.tables[0], tables.reward_frame(suite.tables[0], view))
+        assert "**Both**\n\n| environment | LinUCB | HARE | published, other setting |\n" in page
+        assert all(f"| {' | '.join(row)} |\n" in page + "\n" for row in body)
+        assert page.index("**Claims**") < page.index("**Both**") < page.index("**Final regret: one**")
+        assert "|\n\nAnother setting.\n\n" in page
+
+    def test_a_page_says_what_of_it_was_not_run(self):
+        suite, _ = self.view()
+        (entry,) = suite.tables
+        only = suite.model_copy(update={"tables": [entry.model_copy(update={"agents": ["HARE"]})]})
+        linucb = [record for record in rows((0.05, 0.0)) if record["spec"]["agent"] == "linucb"]
+        assert "**Both**\n\nNot run: none of HARE finished a run on one, two." in results_section(only, linucb)
 
     def test_nothing_run(self, tmp_path):
         from rich.console import Console

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 from hare_evaluation.claims import NotRunError, View, judge_all
 from hare_evaluation.results import Results
 from hare_evaluation.store import Record
-from hare_evaluation.tables import CLAIM_HEADS, claim_rows, displayed, environment_frame, measure_rows, number
+from hare_evaluation.tables import (
+    CLAIM_HEADS,
+    claim_rows,
+    displayed,
+    environment_frame,
+    measure_rows,
+    number,
+    reward_cells,
+    reward_frame,
+)
 from hare_gym.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,7 +71,7 @@ def write_page(path: Path, generated: str, command: str) -> None:
 
 
 def results_section(suite: Suite, records: Iterable[Record]) -> str:
-    """What a suite's records show, as Markdown: its claims, final regret by environment, each agent's tuning.
+    """What a suite's records show, as Markdown: its claims, tables, final regret by environment, each agent's tuning.
 
     Args:
         suite: The suite.
@@ -83,6 +92,7 @@ def results_section(suite: Suite, records: Iterable[Record]) -> str:
     parts = [start, *results.notes]
     if suite.claims:
         parts.append(Table("Claims", CLAIM_HEADS, claim_rows(judge_all(suite.study, results))).markdown())
+    parts += _rewards(suite, results)
     parts += [table.markdown() for table in _forests(suite, results)]
     for environment in results.environments:
         heads, rows = displayed(environment_frame(results, environment))
@@ -104,6 +114,19 @@ def results_section(suite: Suite, records: Iterable[Record]) -> str:
         ]
         parts.append(Table("Tuning", heads, tuned).markdown())
     return "\n\n".join(parts)
+
+
+def _rewards(suite: Suite, results: Results) -> list[str]:
+    """The tables that the suite asks for, each with its note, or with what is missing."""
+    parts = []
+    for entry in suite.tables:
+        try:
+            heads, rows = reward_cells(entry, reward_frame(entry, View(suite.study, results)))
+        except NotRunError as error:
+            parts.append(f"**{entry.title}**\n\nNot run: {error}.")
+            continue
+        parts += [Table(entry.title, heads, rows).markdown(), *([entry.note.strip()] if entry.note else [])]
+    return parts
 
 
 def _forests(suite: Suite, results: Results) -> list[Table]:
