@@ -320,7 +320,8 @@ def test_ids_that_do_not_match(tmp_path):
     with pytest.raises(DataError) as caught:
         load(tmp_path, 3)
     assert str(caught.value).endswith(
-        "do not belong together: 1 questions without an output: a; 4 outputs without a question: x, y, z, ...."
+        "do not belong together: 1 questions without an output: a; 4 outputs without a question: x, y, z, .... "
+        "Download both again, of the same task, split and part."
     )
 
 

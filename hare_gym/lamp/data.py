@@ -120,7 +120,8 @@ def _opened(
     if golds is not None and (golds.keys() != index.ids.keys() if limit is None else index.ids.keys() - golds.keys()):
         raise DataError(
             f"{path.name} and {split}_outputs.json in {path.parent} do not belong together: "
-            f"{metrics.differing(index.ids, golds, 'questions without an output', 'outputs without a question')}"
+            f"{metrics.differing(index.ids, golds, 'questions without an output', 'outputs without a question')} "
+            "Download both again, of the same task, split and part."
         )
     return index.data(split)
 
