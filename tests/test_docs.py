@@ -1,9 +1,8 @@
 """The documentation runs: its Python is executed, its commands exist, its generated pages are current."""
 
-import os
 import re
 import shlex
-import subprocess
+import shutil
 import sys
 import warnings
 from functools import cache
@@ -26,6 +25,29 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHELLS = ("shell", "bash", "sh", "console")
 
+BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<why>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+WHY = (
+    "installs packages", "needs a network", "needs a cluster", "needs a GPU", "needs an Anthropic key",
+    "needs the season's secret", "serves until it is stopped", "takes minutes", "takes hours",
+)  # fmt: skip
+
+# what a page's commands find in their folder: a block of a page, known by its words, or a copied folder
+FILES = {
+    "README.md": {"my_module.py": ("README.md", "class Uniform")},
+    "docs/write_an_agent.md": {"my_module.py": ("docs/write_an_agent.md", "class MyAgent")},
+    "docs/tuning.md": {"my_module.py": ("docs/write_an_agent.md", "class MyAgent")},
+    "docs/adaptive_prompts.md": {"config.yaml": ("docs/adaptive_prompts.md", "slate_size: 3")},
+    "docs/skills.md": {"my-skills": ROOT / "hare_gym/text/corpus/skills/data"},
+}
+SMALLER = {
+    "run ": "--seeds 1 --horizon 50 --jobs 1 --no-report",
+    "tune ": "--trials 1 --seeds 1 --horizon 50 --jobs 1",
+    "lamp generate ": "--train 8 --dev 4 --test 2",
+    "lamp predict ": "--learn 4",
+}
+
 _add_plugins()
 
 # the tutorials' code needs the files and commands between it: tests/test_tutorials.py runs whole pages
@@ -45,29 +67,99 @@ def test_every_block_says_what_it_is(page):
     assert set(languages) <= {"python", "shell", "text", "toml", "yaml", "json"}
 
 
-@pytest.mark.parametrize("page", STANDALONE, ids=[str(page.relative_to(ROOT)) for page in STANDALONE])
-def test_its_python_runs(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def page_files(page, folder):
+    """Puts into a folder what the page tells to save there, or takes for granted."""
+    for name, source in FILES.get(str(page.relative_to(ROOT)), {}).items():
+        if isinstance(source, Path):
+            shutil.copytree(source, folder / name)
+        else:
+            home, words = source
+            (folder / name).write_text(next(code for code in blocks(ROOT / home, "python", "yaml") if words in code))
+
+
+def smaller(words):
+    """A `hare` command of the same kind that takes seconds: of an option that is given twice the last one counts."""
+    for head, options in SMALLER.items():
+        if " ".join(words).startswith(head):
+            return [*words, *options.split()]
+    return words
+
+
+def run_blocks(page, hare):
+    """Executes the Python of a page and its shell commands in their order; raises what goes wrong, and what to do."""
     namespace = {"__name__": "page"}
-    for code in blocks(page, "python"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)
-            exec(compile(code, page.name, "exec"), namespace)
+    for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        if block["why"]:
+            continue
+        if block["language"] == "python":
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", DeprecationWarning)
+                exec(compile(block["code"], page.name, "exec"), namespace)
+        elif block["language"] in SHELLS:
+            for program, *words in shell_commands(block["code"]):
+                done = f"{program} is not run by the tests" if program != "hare" else ""
+                if not done:
+                    status, out, err = hare(*smaller(words))
+                    done = f"it ended with status {status}: {out[-500:]}{err[-500:]}" if status else ""
+                assert not done, (
+                    f"{page.name}: {' '.join([program, *words])}: {done}\nMend the page; or, if it cannot run in a "
+                    f"test, write directly above its block <!-- not run: WHY -->, WHY being one of: {'; '.join(WHY)}"
+                )
+
+
+@pytest.mark.parametrize("page", STANDALONE, ids=[str(page.relative_to(ROOT)) for page in STANDALONE])
+def test_its_blocks_run(page, tmp_path, monkeypatch, in_process):
+    page_files(page, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_module", raising=False)  # of another page
+    run_blocks(page, in_process)
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("hare run quik", "hare run quik: it ended with status 2: error: Unknown suite 'quik'"),
+        ("hare list suites && pip install .", "pip install .: pip is not run by the tests"),
+    ],
+)
+def test_a_command_that_fails_is_found_unless_it_is_marked(command, complaint, tmp_path, in_process):
+    page = tmp_path / "page.md"
+    page.write_text(f"```shell\n{command}\n```\n")
+    with pytest.raises(AssertionError, match=r"write directly above its block <!-- not run: WHY -->") as found:
+        run_blocks(page, in_process)
+    assert complaint in str(found.value)
+    page.write_text(f"<!-- not run: takes hours -->\n```shell\n{command}\n```\n")
+    run_blocks(page, in_process)
+
+
+@every_page
+def test_a_block_that_is_not_run_says_why(page):
+    text = page.read_text(encoding="utf-8")
+    marked = [block for block in BLOCK.finditer(text) if block["why"]]
+    assert len(marked) == text.count("<!-- not run:"), "a mark belongs directly above its block"
+    assert {block["why"] for block in marked} <= set(WHY)
+    assert {block["language"] for block in marked} <= {"shell"}
+
+
+def shell_commands(code):
+    """The commands of a shell block, each as its words, without the variables that are set for it."""
+    for line in code.replace("\\\n", " ").splitlines():
+        for part in re.split(r"&&|\||;", re.sub(r"(^|\s)#.*", "", line)):
+            words = shlex.split(part)
+            while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+                words.pop(0)
+            if words:
+                yield words
 
 
 def commands(page):
     """Each ``hare`` command of a page, in shell blocks and in running text."""
     text = page.read_text(encoding="utf-8")
-    lines = "\n".join(blocks(page, *SHELLS)).replace("\\\n", " ").splitlines()
     without_blocks = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
-    lines += re.findall(r"`(hare [^`]+)`", without_blocks)
-    for line in lines:
-        for part in re.split(r"&&|\||;", line):
-            words = shlex.split(part, comments=True)
-            while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
-                words.pop(0)
-            if words and words[0] == "hare":
-                yield words[1:]
+    for code in (*blocks(page, *SHELLS), *re.findall(r"`(hare [^`]+)`", without_blocks)):
+        for name, *words in shell_commands(code):
+            if name == "hare":
+                yield words
 
 
 @cache
@@ -232,26 +324,6 @@ def test_attributes_are_read_from_a_docstring():
     }
 
 
-def test_the_agent_of_the_page_is_checked_and_run_by_the_pages_commands(tmp_path):
-    page = ROOT / "docs/write_an_agent.md"
-    code = blocks(page, "python")[0]
+def test_the_agent_of_the_page_is_short():
+    code = blocks(ROOT / "docs/write_an_agent.md", "python")[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 30
-    (tmp_path / "my_module.py").write_text(code)
-    environment = {**os.environ, "PYTHONPATH": "."}
-    run = "run --env HareBilinear-v0 --agent my_module:MyAgent"
-    for words, expected in (
-        (["check", "agent", "my_module:MyAgent"], "my_module:MyAgent keeps the contract."),
-        (
-            shlex.split(f"{run} --seeds 2 --horizon 200 --jobs 1 --no-report"),
-            "MyAgent",
-        ),
-    ):
-        out = subprocess.run(
-            [sys.executable, "-c", "from hare_evaluation.cli import main; main()", *words],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert out.returncode == 0, out.stderr
-        assert expected in out.stdout

@@ -330,7 +330,10 @@ def main() -> None:
 
 
 def _add_plugins() -> None:
+    there = {group.name for group in app.registered_groups}  # a second call adds nothing
     for entry in entry_points(group=COMMAND_GROUP):
+        if entry.name in there:
+            continue
         try:
             app.add_typer(entry.load(), name=entry.name)
         except Exception as error:  # a stranger's broken package must not take this command down
