@@ -64,8 +64,7 @@ RUN = {
         "0 to T",
         "neither",
         "Σ of the best mean that any content could have had: a property of the task and not of the agent. Exact, "
-        "unless"
-        'the environment\'s page proves a bound and names its width (`info["oracle_width"]`).',
+        "unless the environment's page proves a bound and names its width (`oracle_width` in `info`).",
     ),
     "catalogue_oracle_reward": Metric(
         "reward",
