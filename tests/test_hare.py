@@ -13,6 +13,7 @@ from hare_agents.hare.attention import attention, entropy
 from hare_agents.hare.bayesian_head import BayesianHead
 from hare_agents.hare.changes import Changes
 from hare_agents.hare.gate import Gate
+from hare_agents.hare.ideals import Ideals
 from hare_agents.hare.knowledge import Clusters, KnowledgePool
 from hare_agents.hare.learned_heads import LearnedHeads
 from hare_agents.hare.replay import Replay
@@ -421,6 +422,221 @@ class TestAttention:
         assert attention(np.array([0.0, -np.inf]), 1.0).tolist() == [1.0, 0.0]
 
 
+def wishing(users=6, d=4, seed=3, items=20):
+    """A pool, and users who each want a blend of two of its items, but for the last coordinate: there, the query."""
+    rng = np.random.default_rng(seed)
+    pool = 0.6 * sphere(rng, items, d)
+    wishes = 0.7 * pool[:users] + 0.3 * pool[users : 2 * users]
+    wishes[:, -1] = 0.0
+
+    def reward(x, user, y):
+        off = np.sum((y[:-1] - wishes[user, :-1]) ** 2) + (y[-1] - 2.0 * x[-1]) ** 2
+        return float(np.exp(-3.0 * off))
+
+    def query():
+        x = np.zeros(d)
+        x[-1] = 0.25 * rng.standard_normal()
+        return x
+
+    return pool, reward, query
+
+
+def served(hare, reward, query, rounds, users=6, seed=0):
+    """Expected rewards of content that is synthesized round after round."""
+    rng, earned = np.random.default_rng(seed), []
+    for t in range(rounds):
+        x, user = query(), t % users
+        y = hare.synthesize(x, user)
+        earned.append(reward(x, user, y))
+        hare.update(x, user, y, float(np.clip(earned[-1] + 0.05 * rng.standard_normal(), 0.0, 1.0)))
+    return np.array(earned)
+
+
+class TestIdeals:
+    def some(self, rounds=60, count=40, d=3, slots=4, seed=0):
+        rng = np.random.default_rng(seed)
+        ideals, replay = Ideals(0.7 * sphere(rng, 15, d), count, 0.5, rng), Replay(d, d, 256)
+        for t in range(rounds):
+            x, y, slot = 0.3 * sphere(rng, d), 0.8 * sphere(rng, d), 1 + t % slots
+            r = float(np.exp(-2.0 * np.sum((y - ideals.points[slot % count]) ** 2)))
+            ideals.update(slot, x, y, r)
+            replay.add(x, y, r, slot)
+        return ideals, replay, rng
+
+    def posterior(self, ideals, replay, slot):
+        """The posterior over the points, one number after the other."""
+        logs = []
+        for h in ideals.points:
+            log = 0.0
+            for x, y, r, s in zip(replay.x, replay.y, replay.r, replay.slot[: len(replay)], strict=False):
+                if s != slot:
+                    continue
+                eta = ideals.intercept + ideals.likeness * sum(x * y)
+                eta -= sum(w * (a - b) ** 2 for w, a, b in zip(ideals.w, y, h, strict=True)) / 2
+                mu = np.exp(min(eta, 0.0))
+                variance = ideals.phi * (mu * (1 - mu) + 0.1)
+                log -= (r - mu) ** 2 / (2 * variance) + np.log(variance) / 2
+            logs.append(log)
+        likely = np.exp(np.array(logs) - max(logs))
+        return likely / likely.sum()
+
+    def test_the_posterior_is_bayes_rule_before_and_after_the_population_is_fitted(self):
+        ideals, replay, rng = self.some()
+        np.testing.assert_allclose(ideals.weights(2), self.posterior(ideals, replay, 2), atol=1e-12)
+        np.testing.assert_allclose(ideals.weights(9), np.full(40, 1 / 40))  # nobody's
+        first = ideals.w.copy()
+        ideals.learn(replay, rng)
+        assert np.abs(ideals.w - first).max() > 0.1
+        for slot in (1, 4):
+            expected = self.posterior(ideals, replay, slot)
+            np.testing.assert_allclose(ideals.weights(slot), expected, atol=1e-12)
+            sharp = expected**3 / np.sum(expected**3)
+            np.testing.assert_allclose(ideals.weights(slot, 3.0), sharp, atol=1e-12)
+        mean = expected @ ideals.points
+        np.testing.assert_allclose(ideals.mean(4), mean, atol=1e-12)
+        np.testing.assert_allclose(
+            ideals.covariance(4), np.cov(ideals.points.T, aweights=expected, ddof=0), atol=1e-12
+        )
+        x, y = replay.x[0], replay.y[0]
+        each = [float(ideals.rewards(x, y[None], h)[0]) for h in ideals.points]
+        assert ideals.expected(4, x, y) == pytest.approx(expected @ each)
+
+    def test_draws_follow_the_posterior(self):
+        ideals, _, rng = self.some(rounds=8)
+        weights = ideals.weights(1)
+        drawn = [int(np.flatnonzero((ideals.points == ideals.draw(1, 1.0, rng)).all(axis=1))[0]) for _ in range(4000)]
+        np.testing.assert_allclose(np.bincount(drawn, minlength=40) / 4000, weights, atol=0.03)
+
+    def test_the_fit_solves_the_quasi_score_equations(self):
+        ideals, _, rng = self.some(count=1, rounds=0)
+        replay, h = Replay(3, 3, 256), ideals.points[0]
+        while len(replay) < 200:
+            x, y = 0.3 * sphere(rng, 3), 0.8 * sphere(rng, 3)
+            # so far from the ideal point that no expected reward is cut to 1, where the fit goes on as if it were not
+            if np.sum((y - h) ** 2) > 0.5:
+                off = np.array([0.5, 1.5, 3.0]) @ (y - h) ** 2
+                replay.add(x, y, float(np.exp(0.5 * x @ y - off) + 0.05 * rng.standard_normal()), 1)
+        for _ in range(30):
+            ideals._fit(replay, np.arange(200), rng)
+        X, Y, R = replay.x[:200], replay.y[:200], replay.r[:200]
+
+        def means(theta):
+            eta = theta[0] + np.exp(theta[1]) * (X * Y).sum(axis=1) - ((Y - h) ** 2 @ np.exp(theta[2:])) / 2
+            return np.exp(np.minimum(eta, 0.0))
+
+        theta = np.concatenate([[ideals.intercept, np.log(ideals.likeness)], np.log(ideals.w)])
+        asked = np.minimum(4 * (X * X).mean(axis=0) / ideals._spread, 0.95)
+        prior = np.concatenate([[0.0, np.log(4 / 3)], np.log(4 * (1 - asked))])
+        covariance = np.diag([0.1**2, 1.0, *[0.4**2] * 3])
+        covariance[2:, 2:] += 0.5**2
+        mu = means(theta)
+        fitted = ideals.phi * (mu * (1 - mu) + 0.1)
+        score = -np.linalg.solve(covariance, theta - prior)
+        for k, step in enumerate(1e-5 * np.eye(5)):
+            score[k] += np.sum((R - mu) / fitted * (means(theta + step) - means(theta - step)) / 2e-5)
+        assert np.abs(score).max() < 0.01
+        assert (np.diff(ideals.w) > 0.5).all()
+        assert ((R - mu) ** 2).mean() == pytest.approx(fitted.mean(), rel=1e-3)
+
+    def test_the_best_content_is_best_in_the_ball(self):
+        ideals, _, rng = self.some()
+        ideals.w = np.array([0.2, 3.0, 6.0])
+        for length, inside in ((0.02, True), (0.9, False)):
+            x, h = length * sphere(rng, 3), 0.5 * sphere(rng, 3)
+            y = ideals.best(x, h)
+            assert (y @ y < 1 - 1e-6) == inside
+            assert y @ y <= 1 + 1e-8
+            Y = sphere(rng, 20_000, 3) * rng.random((20_000, 1)) ** (1 / 3)
+
+            def exponent(Y, x=x, h=h):
+                return ideals.likeness * Y @ x - 0.5 * (Y - h) ** 2 @ ideals.w
+
+            assert exponent(y[None])[0] >= exponent(Y).max()
+
+    def test_once_rounds_are_forgotten_the_population_stays_and_users_go_on(self):
+        ideals, replay, rng = self.some(rounds=200)
+        ideals.learn(replay, rng)
+        for _ in range(100):
+            replay.add(*replay.x[:1], *replay.y[:1], 0.5, 1)
+        ideals._next_fit = 0
+        w, known = ideals.w.copy(), ideals.weights(2)
+        ideals.learn(replay, rng)
+        np.testing.assert_array_equal(ideals.w, w)
+        np.testing.assert_array_equal(ideals.weights(2), known)
+        ideals.update(2, replay.x[0], replay.y[0], 0.1)
+        assert np.abs(ideals.weights(2) - known).max() > 0.0
+
+    def test_hare_with_them_serves_users_better_and_learns_what_is_the_querys(self):
+        pool, reward, query = wishing()
+        knobs = {"likeness": 1.0, "curvature": 0.5, "synthesis_noise": 0.0, **QUICK}
+        without = served(HARE(pool, seed=1, **knobs), reward, query, 240)
+        hare = HARE(pool, seed=1, ideals=512, **knobs)
+        earned = served(hare, reward, query, 240)
+        assert earned[120:].mean() > without[120:].mean() + 0.03
+        assert earned[120:].mean() > earned[:60].mean() + 0.04
+        assert hare.ideals.w[-1] < 0.5 * hare.ideals.w[:-1].min()
+        told = hare.diagnostics()
+        assert told["gate_ideals"] == hare.gate.w[-1] > 0.3
+        assert told["gate_core"] + told["gate_bayesian"] + told["gate_learned"] + told[
+            "gate_ideals"
+        ] == pytest.approx(1)
+        u, Sigma = hare.user_state(2)
+        np.testing.assert_allclose(u, hare.ideals.mean(hare.core.posterior.slot(2)))
+        assert np.trace(Sigma) < 0.5 * np.trace(hare.user_state(99)[1])
+
+    def test_a_saved_one_goes_on_alike_and_a_restarted_user_is_a_new_one(self, tmp_path):
+        pool, reward, query = wishing()
+        hare = HARE(pool, seed=1, ideals=64, **QUICK)
+        served(hare, reward, query, 100)
+        hare.save(tmp_path / "hare.npz")
+        loaded = HARE.load(tmp_path / "hare.npz")
+        rng = np.random.default_rng(5)
+        for t in range(60):
+            x = 0.3 * sphere(rng, 4)
+            y = hare.synthesize(x, t % 7)
+            np.testing.assert_array_equal(loaded.synthesize(x, t % 7), y)
+            for each in (hare, loaded):
+                each.update(x, t % 7, y, reward(x, t % 6, y))
+        others = hare.user_state(2)[0]
+        hare.restart(3)
+        np.testing.assert_array_equal(hare.user_state(3)[0], hare.user_state(99)[0])
+        np.testing.assert_array_equal(hare.user_state(2)[0], others)
+        hare.freeze()
+        w = hare.ideals.w.copy()
+        served(hare, reward, query, 60)
+        np.testing.assert_array_equal(hare.ideals.w, w)
+        assert np.abs(hare.user_state(2)[0] - others).max() > 0.0
+        broken = {name: array for name, array in hare.state().items() if name != "ideals.theta"}
+        with pytest.raises(DataError, match="no array 'theta'"):
+            loaded.load_state(broken)
+
+    def test_batches_draw_in_order_and_users_who_are_not_told_apart_share_one(self):
+        pool, reward, query = wishing()
+        one, many = (HARE(pool, seed=1, ideals=64, **QUICK) for _ in range(2))
+        X, users = np.stack([query() for _ in range(5)]), np.array([0, 1, 2, 1, 9])
+        chosen = [one.act(x, int(user)) for x, user in zip(X, users, strict=True)]
+        assert many.act_many(X, users).tolist() == chosen
+        assert one.probabilities(X[0], 0) is None
+        rewards = np.linspace(0.1, 0.9, 5)
+        for x, user, item, r in zip(X, users, chosen, rewards, strict=True):
+            one.update(x, int(user), item, float(r))
+        many.update_many(X, users, np.array(chosen), rewards)
+        np.testing.assert_array_equal(many.user_state(1)[0], one.user_state(1)[0])
+        alike = HARE(pool, seed=1, ideals=64, user_state=False, **QUICK)
+        served(alike, reward, query, 40)
+        np.testing.assert_array_equal(alike.user_state(1)[0], alike.user_state(5)[0])
+        assert np.ptp(alike.ideals.weights(0)) > 0.0
+
+    @pytest.mark.parametrize("knobs", [{"ideals": 64}, {"ideals": 64, "attention": False, "choice": "sample"}])
+    def test_the_contract_holds(self, knobs):
+        check_agent(HAREAgent(**QUICK, **knobs))
+
+    def test_without_them_nothing_is_kept_and_other_spaces_are_refused(self):
+        assert not [name for name in taught(10).state() if name.startswith("ideals")]
+        with pytest.raises(ConfigError, match=r"ideals compares .* not 3 and 4\. Use ideals=0\."):
+            HARE(small_pool(), 3, ideals=8)
+
+
 class TestKnowledge:
     def test_uncertainty_is_that_of_the_queries_shown(self):
         rng = np.random.default_rng(0)
@@ -756,6 +972,8 @@ class TestHARE:
         per_slot = sum(a[0].nbytes for a in (posterior._A_u, posterior.A_u_inv, posterior._B_u, posterior.H))
         per_slot += posterior._prior[0].nbytes + head.E[0].nbytes + head.P[0].nbytes + hare.changes.g[0].nbytes
         assert hare.bytes_per_user == per_slot
+        hare = HARE(small_pool(40, 8), ideals=50)
+        assert hare.bytes_per_user == per_slot + hare.ideals._log_likelihood[0].nbytes
 
     def test_attention_is_a_distribution_over_the_pool(self):
         hare = taught(100)

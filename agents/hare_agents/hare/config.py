@@ -23,6 +23,12 @@ class HAREConfig:
             query; for queries and contents of one space, as in retrieval.
         curvature: Reward that it is expected to lose per unit of its squared length, kappa: what a user wants is then
             a point inside the ball, not a direction.
+        ideals: Ideal points that a user is thought to have one of, blends of items; each round serves one that is
+            drawn by what is known of the user, see `hare_agents.hare.ideals`. 0 for none. Queries and contents must
+            be of one space.
+        ideal_width: Distance to the ideal point at which a reward is expected to have fallen by exp(-1/2), at first.
+        ideal_power: What a user's posterior over ideal points is raised to before one is drawn: 1 is Thompson
+            sampling, more explores less.
         heads: Learned attention heads, M; 0 leaves the core and the Bayesian attention head.
         hidden: Hidden units of a learned head.
         learning_rate: Adam's step at the start; it falls as 1 / (1 + t / 4000).
@@ -62,6 +68,9 @@ class HAREConfig:
     core: bool = True
     likeness: float = field(default=0.0, metadata={"low": 0})
     curvature: float = field(default=0.0, metadata={"low": 0})
+    ideals: int = field(default=0, metadata={"low": 0})
+    ideal_width: float = field(default=0.4, metadata={"above": 0})
+    ideal_power: float = field(default=3.0, metadata={"above": 0})
     heads: int = field(default=2, metadata={"low": 0})
     hidden: int = field(default=32, metadata={"low": 1})
     learning_rate: float = field(default=0.035, metadata={"above": 0})

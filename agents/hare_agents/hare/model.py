@@ -20,6 +20,7 @@ from hare_agents.hare.bayesian_head import BayesianHead
 from hare_agents.hare.changes import Changes
 from hare_agents.hare.config import HAREConfig
 from hare_agents.hare.gate import Gate
+from hare_agents.hare.ideals import Ideals
 from hare_agents.hare.knowledge import Indices, KnowledgePool
 from hare_agents.hare.learned_heads import LearnedHeads
 from hare_agents.hare.replay import Replay
@@ -40,6 +41,8 @@ _FIRST_STEPS = 20
 _META_STEP = 0.02
 _SYNTHESIS_HALF = 500.0
 _CLIMB = 6
+# Contents that are compared between the heads' optimum and that for an ideal point, ends included.
+_BETWEEN = 5
 _NO_USER = 0
 # Users of a batch whose beliefs are computed at once, and scores: more would not stay in the processor's caches.
 _TOGETHER = 64
@@ -107,6 +110,7 @@ class HARE:
         learned   r_h(y) = link(q_h·W_K y / |q_h|),   q_h = gamma q_1 + residual(x, e_u)
         v_j       = mean of the cluster's r - sum_h w_h r_h(y), of late and shrunk
         U_j       = √(q̂ᵀ Sigma_j⁻¹ q̂) for the item's cluster j
+        ideal     r_i(y) = exp(min(a + lambda x·y - |y - h|²_w / 2, 0)),  h drawn anew; only with `ideals`
         score(y)  = sum_h w_h (r_h(y) + alpha_h U_j) + v_j + beta s √([1; y]ᵀV[1; y])
         A         = softmax(score / tau / √(1 + π/8 variance / tau²)), the variance being the items' mean
 
@@ -115,8 +119,8 @@ class HARE:
     A user whose rewards keep falling short of what was expected has changed, and begins anew as a new user: see
     `restart` and `hare_agents.hare.changes`.
 
-    Memory per user: 8 (2d(d + k + 1) + d² + r² + r + 1) bytes with k = 1 + (q + 1)d, see `bytes_per_user`; none for
-    users never seen. A user's past life takes as much while its rounds are remembered.
+    Memory per user: 8 (2d(d + k + 1) + d² + r² + r + 1 + ideals) bytes with k = 1 + (q + 1)d, see `bytes_per_user`;
+    none for users never seen. A user's past life takes as much while its rounds are remembered.
 
     Args:
         pool: Item vectors, ``(N, d)``; item k has the id k.
@@ -146,16 +150,19 @@ class HARE:
         q = self.query_dim = d if query_dim is None else query_dim
         self._query_shape, self._content_shape = (q,), (d,)
         self._y1: Array = np.ones(1 + d)
-        if c.likeness and q != d:
-            raise ConfigError(
-                f"{OWNER}: likeness compares queries with contents, which must then have one length, not {q} and "
-                f"{d}. Use likeness=0."
-            )
+        for knob in ("likeness", "ideals"):
+            if getattr(c, knob) and q != d:
+                raise ConfigError(
+                    f"{OWNER}: {knob} compares queries with contents, which must then have one length, not {q} and "
+                    f"{d}. Use {knob}=0."
+                )
         self.core = CoreModel(q, d, c.ridge, c.user_ridge, c.likeness, c.curvature)
         self.bayesian = BayesianHead(q, d, c.rank, c.ridge, c.warmup, c.likeness, c.curvature)
         self.learned = LearnedHeads(q, d, c.rank, c.hidden, c.heads if c.attention else 0, self.rng)
         self.replay = Replay(q, d, c.memory)
-        self.gate = Gate(2 + self.learned.count)
+        self.ideals = Ideals(self.pool.items, c.ideals, c.ideal_width, self.rng) if c.ideals else None
+        heads = 2 + self.learned.count
+        self.gate = Gate(heads) if self.ideals is None else Gate(heads + 1, first=heads)
         self.changes = Changes(c.change_threshold)
         self.decoder = Decoder(d)
         self.alpha: Array = np.full(len(self.gate.w), c.alpha)
@@ -215,7 +222,7 @@ class HARE:
         """Chooses among the pool for B rounds."""
         c, size = self.config, len(rounds.user)
         chosen = np.empty(size, dtype=np.int64)
-        if c.choice != "argmax" or self._explores or self.pool.searched:
+        if c.choice != "argmax" or self._explores or self.pool.searched or self.ideals is not None:
             for b in range(size):
                 chosen[b] = self.choose(rounds[b])
             return chosen
@@ -243,9 +250,9 @@ class HARE:
         self, round: Round, slate: int | None = None, items: Array | None = None, usable: Mask | None = None
     ) -> Any:
         """Chooses among the pool, or among ``items`` of which ``usable`` can be used."""
-        drawn = self._drawn(round)
-        ids, Y, clusters, usable = self._look(round, items, usable, drawn)
-        scores = self._scores(round, Y, clusters, drawn)
+        drawn, wish = self._drawn(round), self._wish(round)
+        ids, Y, clusters, usable = self._look(round, items, usable, drawn, wish)
+        scores = self._scores(round, Y, clusters, drawn, wish)
         if self.config.choice == "sample" and slate is None:
             A = self._attention(round, scores, Y, usable)
             chosen: Any = int(self.rng.choice(len(A), p=A))
@@ -265,11 +272,11 @@ class HARE:
 
     def compose(self, round: Round, items: Array | None = None, usable: Mask | None = None) -> Array:
         """As `synthesize`, over the pool or over ``items`` of which ``usable`` can be used."""
-        drawn = self._drawn(round)
-        _, Y, clusters, usable = self._look(round, items, usable, drawn)
+        drawn, wish = self._drawn(round), self._wish(round)
+        _, Y, clusters, usable = self._look(round, items, usable, drawn, wish)
         if usable is not None:
             Y, clusters = Y[usable], clusters[usable]
-        scores = self._scores(round, Y, clusters, drawn)
+        scores = self._scores(round, Y, clusters, drawn, wish)
         self._shown = scores, Y, round.belief
         kind = self.config.synthesis
         z = None if kind == "optimum" else self._attention(round, scores, Y, None) @ Y[:, 1:]
@@ -279,6 +286,8 @@ class HARE:
             y = unit(z - Y[:, 1:].mean(axis=0))
         else:
             y = self._optimum(round, Y[int(scores.argmax()), 1:])
+            if wish is not None:
+                y = self._between(round, y, drawn, wish)
         if kind == "decoded":
             assert z is not None
             self._pair, y = (z, y), self.decoder(z)
@@ -293,8 +302,8 @@ class HARE:
         (linear heads, the bonus), no step lowers the score, see `hare_agents.linucb.most_optimistic`; the link is
         not, so this is a climb of a few steps.
         """
-        twice = 2.0 * float(self.gate.w[:2].sum()) * self.config.curvature
-        w, bonus = self.gate.w, self.config.posterior_bonus * self.gate.s
+        w, bonus = self.gate.w[: len(round.F)], self._bonus
+        twice = 2.0 * float(w[:2].sum()) * self.config.curvature
         V = round.belief.V
         fixed, Q = w[:2] @ round.F[:2, 1:], self._learned_queries(round)
         for _ in range(_CLIMB):
@@ -308,6 +317,20 @@ class HARE:
             length = float(np.sqrt(gradient @ gradient)) if twice else 0.0
             y = gradient / twice if length < twice else unit(gradient)
         return y
+
+    def _between(self, round: Round, y: Array, drawn: Array | None, wish: Array) -> Array:
+        """The best content by the score on the way from the heads' optimum ``y`` to that for the ideal point."""
+        assert self.ideals is not None
+        share = np.linspace(0.0, 1.0, _BETWEEN)[:, None]
+        Y = (1.0 - share) * y + share * self.ideals.best(round.x, wish)
+        scores = self._scores(round, with_one(Y), self.pool.clusters.assign(Y), drawn, wish)
+        return np.asarray(Y[int(scores.argmax())])
+
+    @property
+    def _bonus(self) -> float:
+        """Deviations of the core's posterior that a score gains, times that of the noise; none for ideal points."""
+        bonus = self.config.posterior_bonus * self.gate.s
+        return bonus if self.ideals is None else bonus * (1.0 - float(self.gate.w[-1]))
 
     def update(self, query: Array, user: int, action: Any, reward: float) -> None:
         """Learns the reward of what was shown.
@@ -369,7 +392,7 @@ class HARE:
             rounds = self.prepare_many(queries, users)
             Y, clusters = self.pool.items[ids], self.pool.cluster[ids]
             left = self.config.freeze_at - self.t
-            if self.config.schedule == "learned" or 0 < left < len(ids):
+            if self.config.schedule == "learned" or self.ideals is not None or 0 < left < len(ids):
                 for b, reward in enumerate(rewards.tolist()):
                     self.learn(self.prepare(rounds.x[b], int(rounds.user[b])), Y[b], int(clusters[b]), reward)
             else:
@@ -387,7 +410,7 @@ class HARE:
         deviations = (rewards - self.core.prior_mean(rounds.x, Y)).tolist()
         self.core.update_batch(rounds.x, rounds.user, Y, rewards)
         self.t += size
-        slots = [self.core.posterior.slot(user) if c.user_state else 0 for user in rounds.user.tolist()]
+        slots = [self._slot(user) for user in rounds.user.tolist()]
         for b, (slot, reward) in enumerate(zip(slots, rewards.tolist(), strict=True)):
             if c.attention and slot:
                 self.bayesian.update(slot, rounds.parts[b], Y[b], deviations[b])
@@ -415,6 +438,8 @@ class HARE:
         # this raises for what is not finite; nothing has been learned before
         self.core.update(round.x, round.user, y, reward)
         self.t += 1
+        if self.ideals is not None:
+            self.ideals.update(self._slot(round.user), round.x, y, reward)
         if self.frozen:
             self._meta = self._pair = None
             slot = self.core.posterior.slot(round.user)
@@ -427,11 +452,10 @@ class HARE:
             self.decoder.update(*self._pair)
         self._meta = self._pair = None
         self.gate.update(errors, self._ready, self._allowed)
-        if self.config.attention:
-            # slot 0 is everybody's where users are not told apart: its factor stays zero
-            slot = self.core.posterior.slot(round.user) if self.config.user_state else 0
+        if self.config.attention or self.ideals is not None:
+            slot = self._slot(round.user)
             self.replay.add(round.x, y, reward, slot)
-            if slot:
+            if self.config.attention and slot:
                 self.bayesian.update(slot, round.parts, y, deviation)
         if cluster is None:
             cluster = int(self.pool.clusters.assign(y[None])[0])
@@ -446,6 +470,8 @@ class HARE:
         """What is learned now and then, after so many more rounds: attention and the population's prior."""
         if self.config.attention:
             self._learn_attention(rounds)
+        if self.ideals is not None:
+            self.ideals.learn(self.replay, self.rng)
         if self.config.population and self.t >= self._next_prior:
             self.core.posterior.learn_prior(float(self.gate.C[0, 0]))
             self._next_prior = self.t + max(64, self.t // 4)
@@ -468,6 +494,8 @@ class HARE:
             if self.core.posterior.slot(user):
                 slot = self.core.restart(user, np.unique(self.replay.slot[: len(self.replay)]))
                 self.bayesian.restart(slot)
+                if self.ideals is not None:
+                    self.ideals.restart(slot)
                 self.changes.restart(slot)
                 self.restarts += 1
 
@@ -535,7 +563,7 @@ class HARE:
         slot = self.core.posterior.slot(user)
         head = self.bayesian
         q_0, parts = head.query(x, slot)
-        F = np.empty((len(self.gate.w), 1 + self.content_dim))
+        F = np.empty((2 + self.learned.count, 1 + self.content_dim))
         F[0] = belief.m
         F[1, 0], F[1, 1:] = head.c, q_0
         if self.learned.count:
@@ -569,7 +597,7 @@ class HARE:
         belief, head = self.core.beliefs(X, group), self.bayesian
         E = head.factors(np.array([self.core.posterior.slot(user) for user in group.tolist()]))
         q_0, parts = head.queries(X, E)
-        F = np.empty((len(X), len(self.gate.w), 1 + self.content_dim))
+        F = np.empty((len(X), 2 + self.learned.count, 1 + self.content_dim))
         F[:, 0] = belief.m
         F[:, 1, 0], F[:, 1, 1:] = head.c, q_0
         if self.learned.count:
@@ -577,19 +605,23 @@ class HARE:
         return belief.m, belief.V, q_0, parts, F
 
     def _look(
-        self, round: Round, items: Array | None, usable: Mask | None, drawn: Array | None
+        self, round: Round, items: Array | None, usable: Mask | None, drawn: Array | None, wish: Array | None = None
     ) -> tuple[Indices | None, Array, Indices, Mask | None]:
         """The items to attend to: ids (None: their places), [1; y], clusters, and which can be used."""
         if items is not None:
             return None, with_one(items), self.pool.clusters.assign(items), usable
         if self.pool.searched and usable is None:
             pool = self.pool
-            ids, Y = pool.candidates(self._scores(round, pool.cells, pool.cell_clusters, drawn))
+            ids, Y = pool.candidates(self._scores(round, pool.cells, pool.cell_clusters, drawn, wish))
             return ids, Y, self.pool.cluster[ids], None
         Y, present = self.pool.all_items()
         if usable is not None and present is not None:
             present = present & usable
         return None, Y, self.pool.cluster, present if usable is None or present is not None else usable
+
+    def _slot(self, user: int) -> int:
+        """Where a user's factor and ideal points lie; where users are not told apart 0, whose factor stays zero."""
+        return self.core.posterior.slot(user) if self.config.user_state else 0
 
     def _learned_queries(self, round: Round) -> Array:
         return self.learned.queries(round.F[2:]) if self.learned.count else round.F[:0, 1:]
@@ -598,7 +630,7 @@ class HARE:
         """q̂: the mixture's query, of length one."""
         w = self.gate.w
         q = w[0] * unit(round.belief.m[1:]) + w[1] * unit(round.q_0)
-        for w_h, q_h in zip(w[2:].tolist(), self._learned_queries(round), strict=True):
+        for w_h, q_h in zip(w[2 : len(round.F)].tolist(), self._learned_queries(round), strict=True):
             q += w_h * unit(q_h)
         return unit(q)
 
@@ -606,23 +638,25 @@ class HARE:
         """Notes which heads have learned something, and so may have weight."""
         self._ready: Mask = np.ones(len(self.gate.w), dtype=np.bool_)
         self._ready[1] = self.bayesian.ready
-        self._ready[2:] = self.learned.steps >= _FIRST_STEPS
+        self._ready[2 : 2 + self.learned.count] = self.learned.steps >= _FIRST_STEPS
         self._allowed = self._ready.copy()
         self._allowed[0] = self.config.core or not self._ready[1]
 
     def _expected_of(self, round: Round, y: Array) -> Array:
-        """Every head's expected reward of one content, ``(2 + M,)``."""
+        """Every head's expected reward of one content, ``(2 + M,)``, and after them that by the ideal points."""
         self._y1[1:] = y
         expected: Array = round.F @ self._y1
         if self.config.curvature:
             expected[:2] -= self.core.bend(y)
         if self.learned.count:
             self.learned.rewards(expected[2:, None])
+        if self.ideals is not None:
+            return np.append(expected, self.ideals.expected(self._slot(round.user), round.x, y))
         return expected
 
     def _expected(self, F: Array, Y: Array) -> Array:
         """The gate's mixture of the heads' expected rewards, ``(..., N)``, for a round's F or for a batch of them."""
-        w = self.gate.w
+        w = self.gate.w[: F.shape[-2]]
         expected = F @ Y.T
         if any(w.tolist()[2:]):
             self.learned.rewards(expected[..., 2:, :])
@@ -636,13 +670,24 @@ class HARE:
             return None
         return draw(round.belief, self.config.posterior_scale, self.rng).m - round.belief.m
 
-    def _scores(self, round: Round, Y: Array, clusters: Indices, drawn: Array | None) -> Array:
+    def _wish(self, round: Round) -> Array | None:
+        """An ideal point drawn for the round; None without them."""
+        if self.ideals is None:
+            return None
+        return self.ideals.draw(self._slot(round.user), self.config.ideal_power, self.rng)
+
+    def _scores(
+        self, round: Round, Y: Array, clusters: Indices, drawn: Array | None, wish: Array | None = None
+    ) -> Array:
         c, belief = self.config, round.belief
         scores = self._expected(round.F, Y)
+        if self.ideals is not None:
+            h = self.ideals.mean(self._slot(round.user)) if wish is None else wish
+            scores += self.gate.w[-1] * self.ideals.rewards(round.x, Y[:, 1:], h)
         if drawn is not None:
             scores += Y @ drawn
         elif c.posterior_bonus and c.choice != "thompson":
-            scores += _width(belief.V, Y, c.posterior_bonus * self.gate.s)
+            scores += _width(belief.V, Y, self._bonus)
         if c.cluster_values and self.pool.clusters.gain > 0.0:
             scores += self.pool.clusters.values[clusters]
         alpha = self._alpha() @ self.gate.w if self._explores else 0.0
@@ -704,9 +749,9 @@ class HARE:
             return (np.arange(len(A)) if ids is None else ids), A
 
     def probabilities(self, query: Array, user: int, usable: Mask | None = None) -> Array | None:
-        """The chance of each row of the pool under `act`; None for ``thompson`` and for searched pools."""
+        """The chance of each row of the pool under `act`; None where it draws first, and for searched pools."""
         with self._lock:
-            if self.config.choice == "thompson" or self.pool.searched:
+            if self.config.choice == "thompson" or self.ideals is not None or self.pool.searched:
                 return None
             round = self.prepare(query, user)
             _, Y, clusters, usable = self._look(round, None, usable, None)
@@ -716,16 +761,21 @@ class HARE:
             return self._attention(round, scores, Y, usable)
 
     def user_state(self, user: int) -> tuple[Array, Array]:
-        """u_t and Sigma_u (for unit noise) of a user, ``(d,)`` and ``(d, d)``."""
+        """u_t and Sigma_u (for unit noise) of a user, ``(d,)`` and ``(d, d)``.
+
+        With ideal points these are the mean and the covariance of what the user may want.
+        """
         with self._lock:
             posterior = self.core.posterior
+            if self.ideals is not None:
+                return self.ideals.mean(self._slot(user)), self.ideals.covariance(self._slot(user))
             return posterior.mean(user), posterior.covariance(user)
 
     @property
     def bytes_per_user(self) -> int:
         """Memory that a user takes once seen."""
         d, k, r = self.content_dim, self.core.posterior.shared_dim, self.config.rank
-        numbers: int = 2 * d * (d + k + 1) + d * d + r * r + r + 1
+        numbers: int = 2 * d * (d + k + 1) + d * d + r * r + r + 1 + self.config.ideals
         return 8 * numbers
 
     def diagnostics(self) -> dict[str, float]:
@@ -737,9 +787,11 @@ class HARE:
             told = {
                 "gate_core": float(w[0]),
                 "gate_bayesian": float(w[1]),
-                "gate_learned": float(w[2:].sum()),
+                "gate_learned": float(w[2 : 2 + self.learned.count].sum()),
                 "alpha": float(self._alpha() @ w),
             }
+            if self.ideals is not None:
+                told["gate_ideals"] = float(w[-1])
             if self._last_user is not None:
                 Sigma = self.core.posterior.covariance(self._last_user)
                 told["user_trace"] = float(np.trace(Sigma))
@@ -764,7 +816,7 @@ class HARE:
             self.pool.remove(np.asarray(ids))
 
     def _parts(self) -> dict[str, Any]:
-        return {
+        parts: dict[str, Any] = {
             "core": self.core,
             "bayesian": self.bayesian,
             "learned": self.learned,
@@ -774,6 +826,7 @@ class HARE:
             "decoder": self.decoder,
             "pool": self.pool,
         }
+        return parts if self.ideals is None else parts | {"ideals": self.ideals}
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything learned, and the pool, as arrays by name."""
