@@ -73,7 +73,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 for _each in (_Loader, _Dumper):
-    _each.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    _each.add_implicit_resolver(
         "tag:yaml.org,2002:float",
         re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
         list("-+.0123456789"),
