@@ -47,8 +47,9 @@ from hare_gym.text.users import Users
 Array = NDArray[np.float64]
 Told = Callable[[str], None]
 
-HARE_LABEL, RAG_LABEL, PROFILE_LABEL = "HARE writes", "RAG writes", "RAG with profile writes"
-"""What the suite ``skills`` calls the agents; their hyperparameters are the suite's, tuned alike."""
+HARE_LABEL, RAG_LABEL, PROFILE_LABEL = "no ideal points", "RAG writes", "RAG with profile writes"
+"""What the suite ``skills`` calls the agents; their hyperparameters are the suite's, tuned alike. HARE has no ideal
+points: its posterior narrows with each rating, where one over blends may widen, and its scores draw nothing."""
 ENVIRONMENT = "HareSkills-v0"
 POPULATION, ROUNDS, SEED_SET = 20, 50, "demo"
 """Whom HARE has served before anybody opens the page: 20 simulated users in 1,000 rounds, none of them a persona."""
