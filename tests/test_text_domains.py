@@ -263,17 +263,21 @@ def test_the_privileged_writer_beats_the_catalogue(domain, rounds):
     assert np.mean(gains) > 0.0
 
 
-def test_select_is_quick_in_lockstep(domain):
-    vector = gym.make_vec(domain.id, num_envs=64, vectorization_mode="vector_entry_point", horizon=128)
-    vector.reset(seed=0)
-    actions, spent = np.zeros(64, dtype=int), []
-    for _ in range(3):
-        start = time.process_time()
-        vector.reset()
-        for _ in range(128):
-            vector.step(actions)
-        spent.append(time.process_time() - start)
-    assert 64 * 128 / min(spent) > 20_000
+def test_select_is_quicker_in_lockstep(domain):
+    def spent(rounds, env, action):
+        env.reset(seed=0)
+        best = np.inf
+        for _ in range(3):  # beside each other, because the machine may be busy
+            env.reset()
+            start = time.process_time()
+            for _ in range(rounds):
+                env.step(action)
+            best = min(best, time.process_time() - start)
+        return best / rounds
+
+    lanes = gym.make_vec(domain.id, num_envs=64, vectorization_mode="vector_entry_point", horizon=128)
+    one = gym.make(domain.id, horizon=128, disable_env_checker=True)
+    assert spent(127, lanes, np.zeros(64, dtype=int)) / 64 < spent(127, one, 0)
 
 
 def test_sessions_count_texts_that_are_invalid_or_would_hurt(domain):

@@ -98,6 +98,9 @@ def start_500_threads(target):
             thread.start()
     finally:
         enough.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
 
 
 def take_50_gb(target):
