@@ -133,6 +133,8 @@ def test_a_rating_that_comes_again(visitor):
 
 @pytest.mark.slow
 def test_switches_and_files(visitor, tmp_path):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
     visitor.driver.execute_cdp_cmd("Page.setDownloadBehavior", folder)
     visitor.become("Science")
@@ -141,8 +143,9 @@ def test_switches_and_files(visitor, tmp_path):
     visitor.driver.execute_script("document.querySelector('#beta').scrollIntoView()")
     attention = visitor.text("#chart-attention")
     visitor.all("#beta .q-slider__focus-ring, #beta")[0].click()
-    visitor.wait("main[aria-busy=false]")
-    assert visitor.text("#chart-attention") != attention and visitor.text("#chart-state") == state
+    # the page is busy only once it has heard of the click
+    WebDriverWait(visitor.driver, 30).until(lambda _: visitor.text("#chart-attention") != attention)
+    assert visitor.text("#chart-state") == state
     for button, name in (("#save", "hare-state.npz"), ("#export", "hare-session.json")):
         visitor.click(button)
         visitor.wait("main[aria-busy=false]")

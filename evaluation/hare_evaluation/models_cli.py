@@ -41,7 +41,7 @@ def train_tiny_command(
     out: Annotated[Path | None, typer.Option(help="A folder; the package's own by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
 ) -> None:
-    """Train the tiny model from scratch on the built-in corpus; under a minute of one core."""
+    """Train the tiny model from scratch on the built-in corpus; one to two minutes of one core."""
     import time
 
     from hare_agents.decoders.models import TINY_FOLDER
