@@ -15,13 +15,19 @@ from hare_gym.registry import make_agent
 W = TypeVar("W")
 
 
-def replayed(record: Record, watch: Callable[[Any, Agent], W], what: str = "Texts can be measured") -> W:
+def replayed(
+    record: Record,
+    watch: Callable[[Any, Agent], W],
+    what: str = "Texts can be measured",
+    remedy: str = "Run it again.",
+) -> W:
     """Plays a record's session again.
 
     Args:
         record: Of a session of one lane in which texts are written.
         watch: Makes, of environment and agent, the environment to play, which keeps what is wanted.
         what: What the session is wanted for, as the error says it.
+        remedy: What to do where the code has changed, as the error says it.
 
     Returns:
         What ``watch`` made, at the session's end.
@@ -39,6 +45,6 @@ def replayed(record: Record, watch: Callable[[Any, Agent], W], what: str = "Text
     if session.actions_hash.hexdigest() != record["actions_sha256"]:
         raise DataError(
             f"Played again, the session of {spec['agent']} on seed {spec['seed']} went another way: the code has "
-            "changed since it was recorded. Run it again."
+            f"changed since it was recorded. {remedy}"
         )
     return watching

@@ -248,7 +248,7 @@ def ten_rounds(records: Mapping[str, Sequence[Record]]) -> Found:
     came so often. Sessions are played again and must choose the same actions.
 
     Raises:
-        ConfigError: A session went another way, because the code has changed since.
+        DataError: A session went another way, because the code has changed since.
     """
     from hare_evaluation.metrics.overlap import sentence_bert_score
     from hare_evaluation.metrics.probe import best_items, unit_embeddings
@@ -295,10 +295,8 @@ def _visits(users: Sequence[int]) -> Array:
 
 def _replayed(record: Record) -> Any:
     """A session played again, with every query and text of it."""
-    from hare_evaluation.environments import make
     from hare_evaluation.metrics.probe import Watch
-    from hare_evaluation.runner import Session, seeds
-    from hare_gym.registry import make_agent
+    from hare_evaluation.replaying import replayed
 
     class Reader(Watch):
         """A `Watch` that keeps queries and texts too."""
@@ -317,17 +315,7 @@ def _replayed(record: Record) -> Any:
             self.asked = str(found[0]["query_text"])
             return found
 
-    spec = record["spec"]
-    agent = make_agent(spec["agent"], **spec["agent_kwargs"])
-    watch = Reader(make(spec["env"], spec["env_kwargs"]), agent)
-    session = Session(watch, agent, 1)
-    session.play(*seeds(spec["seed_set"], spec["seed"]))
-    if session.actions_hash.hexdigest() != record["actions_sha256"]:
-        raise ConfigError(
-            f"Played again, the session of {spec['agent']} on seed {spec['seed']} went another way: the code has "
-            "changed since it was recorded. Run the paper again with it."
-        )
-    return watch
+    return replayed(record, Reader, "Texts can be read", "Run the paper again with it.")
 
 
 # -- scaling over decoders -------------------------------------------------------------------------------------------
