@@ -165,7 +165,7 @@ class Writing(Agent):
     def _user_state(self, user: int) -> Array:
         """What the inner agent knows of the user as content, ``(content_dim,)``; zeros where it keeps nothing."""
         if isinstance(self.agent, HAREAgent) and self.agent.config.user_state:
-            return self.agent.hare.user_state(user)[0]
+            return self.agent.hare.user_mean(user)
         profile = self.agent.profile(user) if isinstance(self.agent, RAGProfile) else None
         return np.zeros(self.spec.content_dim) if profile is None else profile
 

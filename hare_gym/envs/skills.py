@@ -275,7 +275,10 @@ class Skills(Domain[Users, Measured]):
         weights = self.catalogue.model.config
         logs: Any = 0.0
         for name in PARTS[2:]:
-            logs = logs + getattr(weights, name) * portable.log(np.asarray(parts[name], dtype=np.float64))
+            part: Any = parts[name]
+            if not isinstance(part, float):
+                part = np.asarray(part, dtype=np.float64)
+            logs = logs + getattr(weights, name) * portable.log(part)
         return np.asarray(parts["validity"] * parts["guard"] * portable.exp(np.maximum(logs, -60.0)))
 
     def parts_of_text(self, user: Users, need: int, read: Measured, query_text: str) -> dict[str, float]:

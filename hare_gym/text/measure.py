@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +47,23 @@ Array = NDArray[np.float64]
 
 def simplex(x: Array) -> Array:
     """The nearest points of the simplex to the rows of ``x``, over the last axis (Duchi et al. 2008)."""
+    if x.ndim == 1:
+        return np.array(_simplex(x.tolist()))
     ordered = -np.sort(-x, axis=-1)
     excess = (np.cumsum(ordered, axis=-1) - 1.0) / np.arange(1, x.shape[-1] + 1)
     count = np.sum(ordered > excess, axis=-1, keepdims=True)
     return np.maximum(x - np.take_along_axis(excess, count - 1, axis=-1), 0.0)
+
+
+def _simplex(x: list[float]) -> list[float]:
+    # for one row Python's numbers give the same bits in a tenth of the time
+    total, count, excess = 0.0, 0, []
+    for k, number in enumerate(sorted(x, reverse=True), 1):
+        total += number
+        excess.append((total - 1.0) / k)
+        count += number > excess[-1]
+    above = excess[count - 1]
+    return [max(number - above, 0.0) for number in x]
 
 
 _D, _T, _S = contrasts(len(DOMAINS)), contrasts(len(TOPICS)), contrasts(len(STYLES))
@@ -85,8 +98,8 @@ def measures(phi: Array) -> Measures:
     return Measures(
         _mix(x[..., DOMAIN_PART], _D),
         _mix(x[..., TOPIC_PART], _T),
-        np.clip(0.5 + 0.5 * x[..., LEVEL], 0.0, 1.0),
-        np.clip(0.5 + 0.5 * x[..., SPECIFICITY], 0.0, 1.0),
+        np.minimum(np.maximum(0.5 + 0.5 * x[..., LEVEL], 0.0), 1.0),
+        np.minimum(np.maximum(0.5 + 0.5 * x[..., SPECIFICITY], 0.0), 1.0),
         _mix(x[..., STYLE_PART], _S),
     )
 
@@ -94,6 +107,15 @@ def measures(phi: Array) -> Measures:
 def _mix(x: Array, basis: Array) -> Array:
     """The mix of k names, ``(..., k)``, whose contrasts come nearest to x, ``(..., k - 1)``."""
     # added in order, not by BLAS: the same bits everywhere
+    if x.ndim == 1:
+        first, *others = x.tolist()
+        mix = []
+        for b, *rest in basis.tolist():
+            number = first * b
+            for x_j, b_j in zip(others, rest, strict=True):
+                number += x_j * b_j
+            mix.append(1.0 / len(basis) + number)
+        return np.array(_simplex(mix))
     total = x[..., :1] * basis[:, 0]
     for j in range(1, basis.shape[1]):
         total = total + x[..., j : j + 1] * basis[:, j]
@@ -201,49 +223,48 @@ class Measurer:
         skills = corpus.skills
         self.coordinates([unit for skill in skills for unit in units_of(skill).all])
         trusted = corpus.name == "built-in"
-        return [self._measured(skill.text, skill, written=False, trusted=trusted) for skill in skills]
+        return [
+            self._measured(skill.text, skill, units_of(skill), written=False, trusted=trusted) for skill in skills
+        ]
 
     def text(self, text: str) -> Measured:
         """Measures a text that somebody has written. Never raises on bad text."""
         if len(text) > MAX_BYTES:
             return Measured(text, np.zeros(CONTENT_DIM), 0.0, {}, None, (f"{len(text):,} characters are too many.",))
-        problems: tuple[str, ...] = ()
-        try:
-            skill = parse(text)
-        except SkillError as error:
-            problems = tuple(map(str, error.violations))
-            try:
-                skill = parse(text, lenient=True)
-            except SkillError:
-                return Measured(text, np.zeros(CONTENT_DIM), 0.0, {}, None, problems)
-        return self._measured(text, skill, problems)
+        skill, units, problems = read_skill(text)
+        if skill is None or units is None:
+            return Measured(text, np.zeros(CONTENT_DIM), 0.0, {}, None, problems)
+        return self._measured(text, skill, units, problems)
 
     def _measured(
         self,
         text: str,
         skill: Skill,
+        units: Units,
         problems: tuple[str, ...] = (),
         written: bool = True,
         trusted: bool = False,
     ) -> Measured:
-        units = units_of(skill)
-        guards = _guards(units, skill) | {"coherence": self._coherence(units)}
+        sections = [self.coordinates(part) for part in sections_of(units)]
+        guards = _guards(units, skill) | {"coherence": self._coherence(units, sections)}
         if written and self._items_of:
             guards["verbatim"] = self._verbatim(units)
         if not trusted:
             guards["screening"] = self._screening(text)
         validity = 0.25 ** len(problems) * _completeness(units)
-        return Measured(text, self.content(units), validity, guards, skill, problems)
+        return Measured(text, self._content(units, sections), validity, guards, skill, problems)
 
     def content(self, units: Units) -> Array:
         """The content vector of a text's units, ``(17,)``."""
-        parts = [
-            (weight, part) for weight, part in zip(SECTION_WEIGHTS.values(), sections_of(units), strict=True) if part
-        ]
+        return self._content(units, [self.coordinates(part) for part in sections_of(units)])
+
+    def _content(self, units: Units, sections: list[Array]) -> Array:
+        """The same, by the coordinates of its sections' units."""
+        parts = [(weight, part) for weight, part in zip(SECTION_WEIGHTS.values(), sections, strict=True) if len(part)]
         if not parts:
             return np.zeros(CONTENT_DIM)
         total = sum(weight for weight, _ in parts)
-        means = sum(weight / total * self.coordinates(part)[:, SEMANTIC].mean(axis=0) for weight, part in parts)
+        means = sum(weight / total * part[:, SEMANTIC].mean(axis=0) for weight, part in parts)
         return np.asarray(self.content_from(np.asarray(means)[None], units.surface[None])[0])
 
     def content_from(self, semantic: Array, surface: Array) -> Array:
@@ -281,12 +302,11 @@ class Measurer:
                 raise ConfigError(f"The measures were fitted to {self.space.encoder}, not to {self._encoder.name}.")
         return np.asarray(self._encoder.encode(list(texts)), dtype=np.float64)
 
-    def _coherence(self, units: Units) -> float:
-        parts = [self.coordinates(part) for part in sections_of(units) if part]
+    def _coherence(self, units: Units, sections: list[Array]) -> float:
         body = self.coordinates(tuple(dict.fromkeys(_body(units))))
         if not len(body):
             return 1.0
-        themes = np.array([part[:, THEME].mean(axis=0) for part in parts])
+        themes = np.array([part[:, THEME].mean(axis=0) for part in sections if len(part)])
         semantic = body[:, SEMANTIC]
         return float(coherence(themes, semantic.mean(axis=0), np.asarray(np.sum(semantic**2) / len(body))))
 
@@ -313,6 +333,25 @@ class Measurer:
         return float(self._screened[fresh])
 
 
+@lru_cache(maxsize=256)
+def read_skill(text: str) -> tuple[Skill | None, Units | None, tuple[str, ...]]:
+    """A text taken apart: the skill, mended where it must be, its units, and what is wrong with its format.
+
+    What has just been written is read by the environment, by the agent and by the decoder, so it is remembered. None
+    for a text that is no skill at all.
+    """
+    problems: tuple[str, ...] = ()
+    try:
+        skill = parse(text)
+    except SkillError as error:
+        problems = tuple(map(str, error.violations))
+        try:
+            skill = parse(text, lenient=True)
+        except SkillError:
+            return None, None, problems
+    return skill, units_of(skill), problems
+
+
 def sections_of(units: Units) -> list[tuple[str, ...]]:
     """The distinct units of head, triggers, instructions and examples."""
     return [tuple(dict.fromkeys(getattr(units, name))) for name in SECTION_WEIGHTS]
@@ -329,14 +368,15 @@ def coherence(themes: Array, mean: Array, square: Array) -> Array:
         mean: Mean semantic coordinates of the instructions' and examples' units, ``(..., 12)``.
         square: Mean of the squared lengths of the same, ``(...)``.
     """
-    others = np.sum(themes, axis=0) - themes
-    lengths = np.sqrt(np.sum(themes * themes, axis=-1) * np.sum(others * others, axis=-1))
-    agreement = np.mean(np.sum(themes * others, axis=-1) / np.maximum(lengths, 1e-12), axis=0)
+    add = np.add.reduce  # the composer asks often enough for the wrappers around it to count
+    others = add(themes, axis=0) - themes
+    lengths = np.sqrt(add(themes * themes, axis=-1) * add(others * others, axis=-1))
+    agreement = add(add(themes * others, axis=-1) / np.maximum(lengths, 1e-12), axis=0) / len(themes)
     if len(themes) < 2:
         agreement = np.ones_like(agreement)
-    focus = np.sum(mean * mean, axis=-1) / np.maximum(square, 1e-12)
-    agree = np.clip(agreement / 0.25, 0.0, 1.0)
-    focused = np.clip((focus - 0.04) / (0.11 - 0.04), 0.0, 1.0)
+    focus = add(mean * mean, axis=-1) / np.maximum(square, 1e-12)
+    agree = np.minimum(np.maximum(agreement / 0.25, 0.0), 1.0)
+    focused = np.minimum(np.maximum((focus - 0.04) / (0.11 - 0.04), 0.0), 1.0)
     return np.asarray((0.3 + 0.7 * agree) * (0.3 + 0.7 * focused))
 
 
@@ -375,11 +415,16 @@ _MANY = "a an and are as at be by do for from if in is it not of on or that the 
 _COMMON = frozenset(_MANY.split())
 
 
+@lru_cache(maxsize=100_000)
+def _words(unit: str) -> tuple[str, ...]:
+    return tuple(_WORDS.findall(unit.lower()))
+
+
 def _guards(units: Units, skill: Skill) -> dict[str, float]:
-    words = _WORDS.findall("\n".join(units.all).lower())
+    words = [word for unit in units.all for word in _words(unit)]
     n = max(len(words), 1)
-    runs = [tuple(words[i : i + 5]) for i in range(len(words) - 4)]
-    repeated = 1.0 - len(set(runs)) / len(runs) if runs else 0.0
+    runs = len(words) - 4
+    repeated = 1.0 - len({*zip(*(words[k:] for k in range(5)), strict=False)}) / runs if runs > 0 else 0.0
     counts = Counter(word for word in words if word not in _COMMON)
     most = counts.most_common(1)[0][1] / n if counts else 1.0
     headings = [line for line in skill.body.split("\n") if line.startswith("#")]
@@ -401,6 +446,9 @@ def echo_guard(query: str, text: str) -> float:
     q, words = _WORDS.findall(query.lower()), _WORDS.findall(text.lower())
     runs = {tuple(q[i : i + 3]) for i in range(len(q) - 2)}
     if not runs or not words:
+        return 1.0
+    joined = f" {' '.join(words)} "
+    if not any(f" {' '.join(run)} " in joined for run in runs):
         return 1.0
     covered = np.zeros(len(words), dtype=bool)
     for i in range(len(words) - 2):
@@ -429,6 +477,7 @@ __all__ = [
     "echo_guard",
     "measures",
     "query_topics",
+    "read_skill",
     "sections_of",
     "shipped_space",
     "simplex",

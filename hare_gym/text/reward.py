@@ -83,7 +83,9 @@ class RewardModel:
             measured: The text.
             query_text: The query's words, for the guard against echoing them; empty for items, which do not know it.
         """
-        found = {name: float(value) for name, value in self.of_content(user, query, measured.phi).items()}
+        m = measured.measures
+        parts = {"relevance": self._relevance(query, m)} | self.fit(user, m)
+        found = {name: float(value) for name, value in parts.items()}
         echo = echo_guard(query_text, measured.text) if query_text else 1.0
         return {"validity": measured.validity, "guard": measured.guard * echo} | found
 
@@ -203,4 +205,6 @@ def _inner(a: Array, b: Array) -> Array:
 
 
 def _exp(x: Any) -> Array:
+    if np.ndim(x) == 0:
+        return np.asarray(portable.exp(max(float(x), -60.0)))
     return np.asarray(portable.exp(np.maximum(np.asarray(x, dtype=np.float64), -60.0)))

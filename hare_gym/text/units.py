@@ -88,10 +88,10 @@ _COLUMNS = (
 _COUNTED = _COLUMNS.split()
 _PER_UNIT, _PER_WORD, _PER_TOKEN, _PER_LINE = (_COUNTED.index(name) for name in ("units", "words", "tokens", "lines"))
 # What each number of `surface` is the ratio of, by column.
-_NUMERATORS = [
+NUMERATORS = [
     _COUNTED.index({"sentence_length": "words", "word_length": "letters"}.get(name, name)) for name in SURFACE
 ]
-_DENOMINATORS = [
+DENOMINATORS = [
     _PER_UNIT, _PER_WORD, _PER_WORD, _PER_TOKEN, _PER_TOKEN, _PER_TOKEN, _PER_UNIT, _PER_UNIT, _PER_UNIT, _PER_UNIT,
     _PER_LINE, _PER_LINE, _PER_WORD, _PER_WORD, _PER_UNIT, _PER_TOKEN, _PER_UNIT,
 ]  # fmt: skip
@@ -177,7 +177,7 @@ def surface_of(counts: Array) -> Array:
     Args:
         counts: ``(..., 24)``; the first three columns (lines, checkboxes, numbered) of lines of instructions only.
     """
-    return np.asarray(counts[..., _NUMERATORS] / np.maximum(counts[..., _DENOMINATORS], 1.0))
+    return np.asarray(counts[..., NUMERATORS] / np.maximum(counts[..., DENOMINATORS], 1.0))
 
 
 def _lines(text: str) -> list[Line]:

@@ -22,7 +22,7 @@ from hare_gym.text.corpus import STYLES
 from hare_gym.text.domain import domain_of
 from hare_gym.text.measure import CONTENT_DIM, RADIUS, SECTION_WEIGHTS, SEMANTIC, THEME, coherence, measures
 from hare_gym.text.skills import MAX_NAME, Skill, make_skill, slug
-from hare_gym.text.units import read_line, surface_of
+from hare_gym.text.units import DENOMINATORS, NUMERATORS, read_line
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -37,8 +37,9 @@ _SECTION = {slot: k for k, slot in enumerate(SECTION_WEIGHTS)}
 _WEIGHTS = np.array(list(SECTION_WEIGHTS.values()))
 _BODY = (2, 3)
 _LISTED = re.compile(r"(?:[-*+][ \t]+(?:\[[ xX]\][ \t]+)?|\d+[.)][ \t]+)(?=\S)")
-# Columns of `Line.counts`; a form's place in MARKS is its column.
+# Columns of `Line.counts`; a form's place in MARKS is its column, and in `SURFACE` the number that tells of it.
 _CHECKBOXES, _NUMBERED = 1, 2
+_LISTED_AS = {column: NUMERATORS.index(column) for column in (_CHECKBOXES, _NUMBERED)}
 _CLIP = 2.5
 # A text out of the window of lengths, or with too much of one item, is this far from any content.
 _FAR = 100.0
@@ -48,6 +49,8 @@ _COHERENCE = 1.5
 # A domain, or a topic, with less than this share of z was not asked for; a foreign topic disturbs less.
 _ASKED_DOMAIN, _ASKED_TOPIC, _FOREIGN_TOPIC = 0.15, 0.25, 0.6
 _LEAST_PART, _NEW_SOURCE = 0.15, 0.03
+# Texts kept for when the same is asked again: who writes for nobody in particular asks so.
+_REMEMBERED = 1024
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ class Composer:
     def __init__(self, **knobs: Any) -> None:
         self.config = configure(ComposerConfig, knobs, "decoder 'composer'")
         self._digest = ""
+        self._remembered: dict[tuple[bytes, bytes], str] = {}
 
     def prepare(self, spec: TaskSpec) -> None:
         """Takes the pool's skills apart and measures their lines; cheap when the pool is the last one's.
@@ -161,6 +165,9 @@ class Composer:
             )
             for slot, pieces in self._slots.items()
         }
+        for slot in SLOTS[1:]:  # mostly all items have all, and are then looked through once
+            if np.array_equal(self._able[slot], self._able["head"]):
+                self._able[slot] = self._able["head"]
         scarce = min(SLOTS, key=lambda slot: len(self._able[slot]))
         if len(self._able[scarce]) < 2:
             raise ConfigError(
@@ -176,6 +183,7 @@ class Composer:
         self._vectors = content
         self._domains, self._topics = measures(content).domain, measures(content).topic
         self._licenses = [skill.license if skill else "" for skill in skills]
+        self._remembered.clear()
         self._digest = digest
 
     def decode(
@@ -201,8 +209,19 @@ class Composer:
         if self._domain is not None:
             return self._domain.compose(target * shortened, query, pool, weights, rng)
         target = RADIUS * target * shortened
-        attended = {slot: self._attended(target / RADIUS, np.asarray(weights), slot) for slot in SLOTS}
-        composition = _Composition(self, target, attended, rng)
+        weights = np.asarray(weights)
+        if self.config.temperature:
+            return self._composed(target, weights, rng)
+        key = target.tobytes(), weights.tobytes()
+        text = self._remembered.get(key)
+        if text is None:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.pop(next(iter(self._remembered)))
+            text = self._remembered[key] = self._composed(target, weights, rng)
+        return text
+
+    def _composed(self, target: Array, weights: Array, rng: np.random.Generator) -> str:
+        composition = _Composition(self, target, self._attended(target / RADIUS, weights), rng)
         composition.improve()
         return self._written(composition)
 
@@ -211,16 +230,22 @@ class Composer:
         self._content = content
         self._reach = self.config.reach or float(np.median(np.linalg.norm(content, axis=1)))
 
-    def _attended(self, z: Array, weights: Array, slot: str) -> Indices:
-        """Items that have lines for a slot, the nearest to z first; half of them are those of the largest weights."""
-        able = self._able[slot]
-        weights, distance = weights[able], np.sum((self._vectors[able] - z) ** 2, axis=1)
+    def _attended(self, z: Array, weights: Array) -> dict[str, Indices]:
+        """By slot, items that have lines for it, the nearest to z first; half are those of the largest weights."""
+        found: dict[str, Indices] = {}
         half = self.config.items // 2
-        near = np.argsort(distance, kind="stable")[: self.config.items].tolist()
-        heavy = np.argsort(-weights, kind="stable")[:half].tolist() if np.ptp(weights) > 0.0 else []
-        kept = list(dict.fromkeys([*near[:half], *heavy, *near]))[: self.config.items]
-        kept.sort(key=lambda k: (distance[k], k))
-        return able[kept]
+        for slot, able in self._able.items():
+            alike = next((other for other in found if self._able[other] is able), None)
+            if alike is not None:
+                found[slot] = found[alike]
+                continue
+            here, distance = weights[able], np.sum((self._vectors[able] - z) ** 2, axis=1)
+            near = np.argsort(distance, kind="stable")[: self.config.items].tolist()
+            heavy = np.argsort(-here, kind="stable")[:half].tolist() if np.ptp(here) > 0.0 else []
+            kept = list(dict.fromkeys([*near[:half], *heavy, *near]))[: self.config.items]
+            kept.sort(key=lambda k: (distance[k], k))
+            found[slot] = able[kept]
+        return found
 
     # -- taking apart -------------------------------------------------------------------------------------------
 
@@ -324,16 +349,16 @@ class _Composition:
                 self._add(s, k, 1.0)
 
     def _add(self, s: int, k: int, sign: float) -> None:
-        o = self.options[s]
-        size = sign * o.size[k]
-        self.sums[s] += sign * o.sums[k]
+        o, add = self.options[s], np.add if sign > 0.0 else np.subtract
+        size, item, sums = sign * o.sizes[k], o.items[k], self.sums[s]
+        add(sums, o.sums[k], out=sums)
         self.sizes[s] += size
-        self.words += sign * o.words[k]
-        self.of_item[o.item[k]] += size
+        self.words += sign * o.lengths[k]
+        self.of_item[item] += size
         if s in _BODY:
-            self.counts += sign * o.counts[k]
+            add(self.counts, o.counts[k], out=self.counts)
             self.squares += sign * o.squares[k]
-            self.of_item_in_body[o.item[k]] += size
+            self.of_item_in_body[item] += size
 
     def improve(self) -> None:
         """Coordinate descent: every line in turn, then the form of the list, until nothing changes."""
@@ -353,7 +378,9 @@ class _Composition:
         before = chosen[place]
         self._add(s, before, -1.0)
         values = self._values(s, len(chosen))
-        values[[k for k in chosen if k != before]] = np.inf
+        for k in chosen:
+            if k != before:
+                values[k] = np.inf
         if self.config.temperature:
             values -= self.config.temperature * self.rng.gumbel(size=len(values))
         if coherent:
@@ -367,50 +394,79 @@ class _Composition:
 
     def _values(self, s: int, places: int) -> Array:
         """How far the text would be from z with each option, ``(n,)``; what is not allowed is farther."""
-        o, c, (least, most) = self.options[s], self.config, (self.config.least_words, self.config.most_words)
-        sizes = self.sizes[s] + o.size
+        o, c = self.options[s], self.config
         rest = _WEIGHTS / np.maximum(self.sizes, 1.0)
         rest[s] = 0.0
-        error = (self.sums[s, SEMANTIC] + o.sums[:, SEMANTIC]) * (_WEIGHTS[s] / sizes)[:, None]
+        error = self.sums[s, SEMANTIC] + o.semantic
+        error *= (_WEIGHTS[s] / (self.sizes[s] + o.size))[:, None]
         error += rest @ self.sums[:, SEMANTIC] - self.target[SEMANTIC]
-        values = np.vecdot(error, error)
-        share = (self.of_item[o.item] + o.size) / (self.sizes.sum() + o.size)
+        values: Array = np.vecdot(error, error)
+        taken = self.of_item[o.item]
+        share = (taken + o.size) / (np.add.reduce(self.sizes) + o.size)
         if s in _BODY:
-            error = self._surface(self.counts + o.counts, self.form) - self.target[SEMANTIC.stop :]
+            error = self._surface(s, self.form)
+            error -= self.target[SEMANTIC.stop :]
             values += np.vecdot(error, error)
             body = self.sizes[2] + self.sizes[3] + o.size
             share = np.maximum(share, (self.of_item_in_body[o.item] + o.size) / body)
-        words = self.words + o.words
-        outside = np.maximum(words - most, 0.0) + np.maximum(least - words, 0.0)
-        over = np.maximum(share - c.most_of_one, 0.0)
-        values += _FAR * ((outside > 0.0) * (1.0 + 0.01 * outside) + (over > 0.0) * (1.0 + over))
+        values += self._far(o, share)
         part = max(_WEIGHTS[s] / places, _LEAST_PART)
-        values += c.unity * (part * o.foreign + _NEW_SOURCE * (self.of_item[o.item] < 0.5))
-        return np.asarray(values)
+        values += c.unity * (part * o.foreign + _NEW_SOURCE * (taken < 0.5))
+        return values
+
+    def _far(self, o: _Options, share: Array) -> Any:
+        """What keeps a text with too many words, or too large a share of one item, from being chosen; mostly 0."""
+        c, far = self.config, 0.0
+        if self.words + o.longest > c.most_words or self.words + o.shortest < c.least_words:
+            words = self.words + o.words
+            outside = np.maximum(words - c.most_words, 0.0) + np.maximum(c.least_words - words, 0.0)
+            far = (outside > 0.0) * (1.0 + 0.01 * outside)
+        if np.maximum.reduce(share) > c.most_of_one:
+            over = np.maximum(share - c.most_of_one, 0.0)
+            far = far + (over > 0.0) * (1.0 + over)
+        return _FAR * far
 
     def _coherence(self, s: int, look: Indices) -> Array:
         o, n = self.options[s], len(look)
-        themes = np.repeat((self.sums / np.maximum(self.sizes, 1.0)[:, None])[:, None, THEME], n, axis=1)
+        themes = np.empty((4, n, THEME.stop - THEME.start))
+        themes[...] = (self.sums[:, THEME] / np.maximum(self.sizes, 1.0)[:, None])[:, None]
         themes[s] = (self.sums[s, THEME] + o.sums[look, THEME]) / (self.sizes[s] + o.size[look])[:, None]
-        body, size = self.sums[2, SEMANTIC] + self.sums[3, SEMANTIC], np.full(n, self.sizes[2] + self.sizes[3])
-        square, means = np.full(n, self.squares), np.repeat(body[None], n, axis=0)
+        means, size = self.sums[2, SEMANTIC] + self.sums[3, SEMANTIC], self.sizes[2] + self.sizes[3]
+        square: Any = self.squares
         if s in _BODY:
-            means += o.sums[look, SEMANTIC]
-            size += o.size[look]
-            square += o.squares[look]
-        return coherence(themes, means / size[:, None], square / size)
+            means = means + o.semantic[look]
+            size = (size + o.size[look])[:, None]
+            square = (square + o.squares[look]) / size[:, 0]
+        else:
+            square = square / size
+        return coherence(themes, means / size, square)
 
-    def _surface(self, counts: Array, form: int) -> Array:
-        """Level, specificity and style coordinates of counted bodies, ``(n, 5)``, in a form."""
+    def _surface(self, s: int, form: int) -> Array:
+        """Level, specificity and style coordinates with each option of a part of the body, ``(n, 5)``, in a form."""
+        o = self.options[s]
+        numerators = self.counts[NUMERATORS] + o.numerators
         if form:
-            counts[:, form] = counts[:, 0]
+            numerators[:, _LISTED_AS[form]] = self.counts[0] + o.counts[:, 0]
+        return self._read(numerators, self.counts[DENOMINATORS] + o.denominators)
+
+    def _read(self, numerators: Array, denominators: Array) -> Array:
         space = self.composer.measurer.space
         mean, deviation = space.surface_scale
-        standard = np.clip((surface_of(counts) - mean) / deviation, -_CLIP, _CLIP)
-        return np.asarray(standard @ space.surface_map[:-1] + space.surface_map[-1])
+        np.maximum(denominators, 1.0, out=denominators)
+        numerators /= denominators
+        numerators -= mean
+        numerators /= deviation
+        np.maximum(numerators, -_CLIP, out=numerators)
+        np.minimum(numerators, _CLIP, out=numerators)
+        return np.asarray(numerators @ space.surface_map[:-1] + space.surface_map[-1])
 
     def _form_distances(self) -> Array:
-        found = [self._surface(self.counts[None].copy(), form)[0] for form in range(len(MARKS))]
+        found = []
+        for form in range(len(MARKS)):
+            numerators = self.counts[None, NUMERATORS]
+            if form:
+                numerators[:, _LISTED_AS[form]] = self.counts[0]
+            found.append(self._read(numerators, self.counts[None, DENOMINATORS])[0])
         return np.asarray(np.sum((np.array(found) - self.target[SEMANTIC.stop :]) ** 2, axis=1))
 
 
@@ -422,6 +478,11 @@ class _Options:
         kept = np.concatenate(self.of)
         self.pieces, self.item, self.size, self.words = kept, pieces.item[kept], pieces.size[kept], pieces.words[kept]
         self.sums, self.squares, self.counts = pieces.sums[kept], pieces.squares[kept], pieces.counts[kept]
+        # single ones are taken more often than all of them, which lists are quicker for
+        self.items, self.sizes, self.lengths = self.item.tolist(), self.size.tolist(), self.words.tolist()
+        self.longest, self.shortest = max(self.lengths), min(self.lengths)
+        self.semantic = np.ascontiguousarray(self.sums[:, SEMANTIC])
+        self.numerators, self.denominators = self.counts[:, NUMERATORS], self.counts[:, DENOMINATORS]
         self.foreign = foreign[self.item]
 
     def first(self, wanted: int, slot: str) -> list[int]:

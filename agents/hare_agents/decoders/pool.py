@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from hare_gym.contract import TaskSpec
 from hare_gym.errors import ConfigError
 from hare_gym.text.domain import domain_of
-from hare_gym.text.measure import CONTENT_DIM, Measurer
+from hare_gym.text.measure import CONTENT_DIM, Measurer, read_skill
 from hare_gym.text.skills import MAX_BYTES, Skill, SkillError, parse
-from hare_gym.text.units import units_of
 
 
 def texts_of(decoder: str, spec: TaskSpec) -> tuple[str, ...]:
@@ -70,8 +69,8 @@ def measurer_of(spec: TaskSpec) -> Measurer:
 
 def content_of_text(measurer: Measurer, text: str) -> NDArray[np.float64]:
     """Phi of a text, ``(17,)``, as any reader can measure it; zero for a text that is no skill."""
-    skill = _skill(text) if len(text) <= MAX_BYTES else None
-    return np.zeros(CONTENT_DIM) if skill is None else measurer.content(units_of(skill))
+    units = read_skill(text)[1] if len(text) <= MAX_BYTES else None
+    return np.zeros(CONTENT_DIM) if units is None else measurer.content(units)
 
 
 def _skill(text: str) -> Skill | None:

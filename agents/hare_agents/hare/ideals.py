@@ -58,6 +58,7 @@ class Ideals:
         self._log_likelihood: Array = np.zeros((8, count))
         self.phi = _FIRST_PHI
         self._next_fit, self._settled = _FIRST_FIT, False
+        self._known: tuple[int, Array] | None = None
         self._read(self._prior_mean(np.zeros(items.shape[1])))
 
     def _prior_mean(self, energy: Array) -> Array:
@@ -116,9 +117,14 @@ class Ideals:
         """The posterior of a slot's user over the hypotheses, raised to ``power``, ``(M,)``, sum one."""
         if slot >= len(self._log_likelihood):
             slot = 0
+        if power == 1.0 and self._known is not None and self._known[0] == slot:
+            return self._known[1]
         known = self._log_likelihood[slot]
         weights: Array = np.exp(power * (known - known.max()))
         weights /= weights.sum()
+        if power == 1.0:  # a round asks for it several times
+            weights.setflags(write=False)
+            self._known = slot, weights
         return weights
 
     def draw(self, slot: int, power: float, rng: np.random.Generator) -> Array:
@@ -144,11 +150,13 @@ class Ideals:
     def update(self, slot: int, x: Array, y: Array, r: float) -> None:
         """Learns what one round tells about the slot's user."""
         self._grow(slot)
+        self._known = None
         self._log_likelihood[slot] += self._log_likelihoods(x[None], y[None], np.array([r]))[0]
 
     def restart(self, slot: int) -> None:
         """Begins anew for a slot: its user is another now."""
         self._grow(slot)
+        self._known = None
         self._log_likelihood[slot] = 0.0
 
     def _grow(self, slot: int) -> None:
@@ -170,6 +178,7 @@ class Ideals:
         n = len(replay)
         self._fit(replay, replay.since(n - _FITTED), rng)
         X, Y, R, slots = replay.x[:n], replay.y[:n], replay.r[:n], replay.slot[:n]
+        self._known = None
         for slot in np.unique(slots).tolist():
             rounds = np.flatnonzero(slots == slot)
             self._log_likelihood[slot] = self._log_likelihoods(X[rounds], Y[rounds], R[rounds]).sum(axis=0)
@@ -222,5 +231,5 @@ class Ideals:
         log_likelihood = take_array(state, "log_likelihood", (slots, len(points)))
         phi, counts = take_array(state, "phi", ()), take_array(state, "counts", (2,), np.int64)
         self.points, self._spread, self._log_likelihood, self.phi = points, spread, log_likelihood, float(phi)
-        self._next_fit, self._settled = int(counts[0]), bool(counts[1])
+        self._next_fit, self._settled, self._known = int(counts[0]), bool(counts[1]), None
         self._read(theta)

@@ -766,10 +766,16 @@ class HARE:
         With ideal points these are the mean and the covariance of what the user may want.
         """
         with self._lock:
-            posterior = self.core.posterior
             if self.ideals is not None:
-                return self.ideals.mean(self._slot(user)), self.ideals.covariance(self._slot(user))
-            return posterior.mean(user), posterior.covariance(user)
+                return self.user_mean(user), self.ideals.covariance(self._slot(user))
+            return self.user_mean(user), self.core.posterior.covariance(user)
+
+    def user_mean(self, user: int) -> Array:
+        """u_t alone, ``(d,)``: what `user_state` begins with."""
+        with self._lock:
+            if self.ideals is not None:
+                return self.ideals.mean(self._slot(user))
+            return self.core.posterior.mean(user)
 
     @property
     def bytes_per_user(self) -> int:

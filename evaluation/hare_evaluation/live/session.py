@@ -174,7 +174,7 @@ class LiveSession:
                 x = world.measurer.query(need)
             z = self.hare.synthesize(x, user)
             ids, A = self.hare.attention(x, user)
-            u = self.hare.user_state(user)[0]
+            u = self.hare.user_mean(user)
         attended = np.zeros(world.spec.num_items)
         attended[ids] = A
         z_rag, retrieved = world.retrieved(world.rag, x, 0)

@@ -125,7 +125,7 @@ def user_state(agent: Agent, user: int) -> Array | None:
     """What an agent knows of a user, ``(d,)``: HARE's u_t, or the profile of RAG; None if it keeps nothing."""
     inner = agent.agent if isinstance(agent, Writing) else agent
     if isinstance(inner, HAREAgent):
-        return inner.hare.user_state(user)[0] if inner.config.user_state else None
+        return inner.hare.user_mean(user) if inner.config.user_state else None
     return inner.profile(user) if isinstance(inner, RAGProfile) else None
 
 
