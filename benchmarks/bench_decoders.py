@@ -69,11 +69,13 @@ def information_of(truth: np.ndarray, found: np.ndarray) -> float:
     return float(mutual_info_score(truth, found)) - (cells[0] - cells[1] - cells[2] + 1) / (2 * len(truth))
 
 
-def quality(source: str, skeletons: list[str], count: int, guidance: float | None, candidates: int) -> None:
+def quality(
+    source: str, skeletons: list[str], count: int, guidance: float | None, candidates: int, drafts: int, batch: int
+) -> None:
     """Of several candidates the one is kept that reads nearest to the z asked for, also where z was not shown.
 
     Texts without z do not depend on what is asked for, so twice ``count`` of them are drawn, and each content chooses
-    among ``candidates`` of these, taken at random.
+    among ``candidates`` of these, taken at random. Of openings (``drafts``) each content has its own.
     """
     skills, Z = load_corpus().skills, contents()
     picked = np.random.default_rng(1).permutation(np.arange(count) * len(skills) // count)
@@ -81,15 +83,19 @@ def quality(source: str, skeletons: list[str], count: int, guidance: float | Non
     taught = ~held_out(len(skills))[picked]
     measurer, pool = Measurer(), [skill.text for skill in skills]
     for skeleton in skeletons:
-        decoder = load_decoder(source, skeleton=skeleton, **({} if guidance is None else {"guidance": guidance}))
+        knobs = {} if guidance is None else {"guidance": guidance}
+        decoder = load_decoder(source, skeleton=skeleton, drafts=drafts, **knobs)
         rng = np.random.default_rng(2)
-        for kind, asked in (("right z", np.repeat(Z[picked], candidates, axis=0)), ("no z", None)):
+        each = np.repeat(Z[picked], candidates, axis=0)
+        for kind, asked in (("right z", each), ("no z", each if drafts > 1 else None)):
+            if kind == "no z":
+                decoder.z_mean = np.full_like(decoder.z_mean, np.nan)  # hides z from the model, not from the choice
             size = 2 * count if asked is None and candidates > 1 else count * candidates
             drawn = [
                 text
-                for at in range(0, size, BATCH)
+                for at in range(0, size, batch)
                 for text in decoder.decode_batch(
-                    None if asked is None else asked[at : at + BATCH], None, rng, min(BATCH, size - at)
+                    None if asked is None else asked[at : at + batch], None, rng, min(batch, size - at)
                 )
             ]
             rows = np.arange(size).reshape(count, -1)
@@ -197,16 +203,18 @@ if __name__ == "__main__":
     parser.add_argument("--skeletons", nargs="+", default=["short", "frontmatter", "none"], help="quality")
     parser.add_argument("--guidance", type=float, help="quality: the decoder's own by default")
     parser.add_argument("--candidates", type=int, default=1, help="quality: texts to choose from; also 1, 2, 4, ...")
+    parser.add_argument("--drafts", type=int, default=1, help="quality: openings to choose from")
     parser.add_argument("--knob", action="append", default=[], help="online: of OnlineConfig, such as lr=1e-3")
     parser.add_argument("--updates", type=int, default=100, help="online")
-    parser.add_argument("--batch", type=int, default=BATCH, help="online: texts an update")
+    parser.add_argument("--batch", type=int, default=BATCH, help="quality, online: texts at a time")
     parser.add_argument("--seed", type=int, default=0, help="online: of the set 'tuning'")
     parser.add_argument("--encoder", default="minilm", help="online: of the environment")
     given = parser.parse_args()
     if given.what == "speed":
         speed(given.decoder, given.repeats)
     elif given.what == "quality":
-        quality(given.decoder, given.skeletons, given.count, given.guidance, given.candidates)
+        choice = given.candidates, given.drafts
+        quality(given.decoder, given.skeletons, given.count, given.guidance, *choice, given.batch)
     elif given.what == "information":
         information()
     else:

@@ -179,11 +179,34 @@ def test_candidates_are_read_by_any_function_of_texts_and_by_no_other(Z):
         return np.array([[len(text)] for text in texts], dtype=float)
 
     wanted = np.array([[3.0], [1.0], [np.nan]])
-    assert closest(["a", "aaa", "aaaaa", "a", "first", "a"], wanted, length) == ["aaa", "a", "first"]
+    assert closest(["a", "aaa", "aaaaa", "a", "first", "a"], wanted, length) == [1, 3, 4]
     decoder = load_decoder("tiny", candidates=2, max_tokens=32)
     decoder.reader = length
     with pytest.raises(ConfigError, match=r"shape \(2, 1\) for 2 candidates, .* length 17: set decoder.reader to"):
         decoder.decode_batch(Z[:1], None, np.random.default_rng(0))
+
+
+def test_of_several_openings_only_the_nearest_is_finished(Z):
+    decoder, z = load_decoder("tiny", drafts=4), Z[[100, 20]]
+    seen = []
+    decoder.reader = lambda texts: seen.append(texts) or read_contents(texts)
+    kept = decoder.decode_batch(z, None, np.random.default_rng(0))
+    (openings,) = seen
+    assert len(set(openings)) == 8 and not [v for text in openings for v in validate(text) if v.severity == "error"]
+    for i, text in enumerate(kept):
+        four = openings[4 * i : 4 * i + 4]
+        nearest = four[np.linalg.norm(read_contents(four) - z[i], axis=1).argmin()]
+        assert text.startswith(nearest.rstrip()) and parse(text).title and not validate(text)
+    # how a text goes on is drawn as ever, also where nothing is known and there is nothing to be near to
+    unknown = decoder.decode_batch(None, None, np.random.default_rng(0), count=2)
+    assert unknown == load_decoder("tiny").decode_batch(None, None, np.random.default_rng(0), count=2)
+    told, inputs = [], (Z[3], NOTHING_KNOWN, "", (), NOTHING)
+    text = decoder.stream(*inputs, np.random.default_rng(4), told.append)
+    assert text == told[-1] == decoder.decode(*inputs, np.random.default_rng(4))
+    front = load_decoder("tiny", drafts=2, skeleton="frontmatter", max_tokens=128)
+    assert not [v for v in validate(front.decode(*inputs, np.random.default_rng(0))) if v.severity == "error"]
+    with pytest.raises(ConfigError, match=r"drafts needs a skeleton, .*: set skeleton to 'frontmatter' or 'short'"):
+        load_decoder("tiny", drafts=2, skeleton="none")
 
 
 def test_nothing_is_known_of_a_user_whose_state_is_zero_and_its_length_drowns_nothing(decoder, skills, Z):

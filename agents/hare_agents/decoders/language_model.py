@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from hare_agents.decoders.models import CONFIG_FILE, load_model, quiet, resolve
 from hare_agents.decoders.reading import Reader, closest, read_contents
-from hare_agents.decoders.skeleton import OPENING, SKELETONS, Skeleton, Vocabulary
+from hare_agents.decoders.skeleton import FRONT, OPENING, SKELETONS, Line, Skeleton, Vocabulary
 from hare_agents.decoders.training import Pair, train
 from hare_gym.config import configure
 from hare_gym.contract import TaskSpec
@@ -60,6 +60,8 @@ class LanguageModelConfig:
         no_repeat: Runs of so many tokens come at most once in a text; 0 for no such rule.
         candidates: Texts that are drawn for each one; the one whose content, read off the text (see
             `ConditionedDecoder.reader`), is nearest to z is kept. Costs as many times more, and the reading.
+        drafts: Openings (name and description) that are drawn for each text; only the one whose content is nearest to
+            z is finished. Cheaper than ``candidates``, which stand beside it; needs a skeleton.
         skeleton: What is kept in shape while it is written: ``none``; ``frontmatter`` (its keys are forced, the name
             is made of allowed tokens, the description is one line without YAML's marks); ``short`` (also the lines of
             a short skill: a title, three triggers, four steps, a request and a response).
@@ -78,12 +80,18 @@ class LanguageModelConfig:
     guidance: float = field(default=1.0, metadata={"low": 0})
     no_repeat: int = field(default=0, metadata={"low": 0})
     candidates: int = field(default=1, metadata={"low": 1, "high": 64})
+    drafts: int = field(default=1, metadata={"low": 1, "high": 64})
     skeleton: str = field(default="frontmatter", metadata={"choices": tuple(SKELETONS)})
 
     def __post_init__(self) -> None:
         if self.guidance != 1.0 and self.z_dropout == 0.0:
             raise ConfigError(
                 "guidance needs a model that can also write without vectors: set z_dropout above 0, or guidance to 1."
+            )
+        if self.drafts > 1 and self.skeleton == "none":
+            raise ConfigError(
+                "drafts needs a skeleton, which says where an opening ends: set skeleton to 'frontmatter' or "
+                "'short', or drafts to 1."
             )
 
 
@@ -136,8 +144,8 @@ class ConditionedDecoder:
         base: Where the model came from: a folder or a hub's id. Needed to load a LoRA again.
 
     Attributes:
-        reader: What reads the content of candidates off their texts, where ``candidates`` is above 1:
-            `hare_agents.decoders.reading.read_contents` unless another function is put here.
+        reader: What reads the content of candidates and drafts off their texts, where ``candidates`` or ``drafts`` is
+            above 1: `hare_agents.decoders.reading.read_contents` unless another function is put here.
 
     Raises:
         ConfigError: The tokenizer has no end token, or the model cannot hold the prefix and ``max_tokens``.
@@ -261,13 +269,13 @@ class ConditionedDecoder:
             B texts. One that reached ``max_tokens`` is cut at its last line.
 
         Raises:
-            ConfigError: ``candidates`` is above 1, and ``reader`` does not read contents like z.
+            ConfigError: ``candidates`` or ``drafts`` is above 1, and ``reader`` does not read contents like z.
         """
         n = self.config.candidates
         if n == 1 or z is None:
             return self._drawn(z, u, rng, count)
         many = self._drawn(np.repeat(z, n, axis=0), None if u is None else np.repeat(u, n, axis=0), rng, None)
-        return closest(many, z, self.reader)
+        return [many[row] for row in closest(many, z, self.reader)]
 
     def _drawn(
         self,
@@ -277,6 +285,32 @@ class ConditionedDecoder:
         count: int | None,
         told: Callable[[list[list[int]]], None] | None = None,
     ) -> list[str]:
+        begun: list[list[int]] | None = None
+        if self.config.drafts > 1 and z is not None:
+            begun = self._openings(z, u, rng)
+        rows = self._sampled(z, u, rng, count, SKELETONS[self.config.skeleton], begun, told)
+        return [self._text(self._ids(OPENING) + row) for row in rows]
+
+    def _openings(self, z: Array, u: Array | None, rng: np.random.Generator) -> list[list[int]]:
+        """For each row of z the tokens of the nearest of several openings, up to the mark after the description."""
+        n, (*before, last) = self.config.drafts, FRONT
+        many = np.repeat(z, n, axis=0), None if u is None else np.repeat(u, n, axis=0)
+        rows = self._sampled(*many, rng, None, (*before, replace(last, after="")), None, None)
+        opening, close = self._ids(OPENING), self._ids(last.after)
+        rows = [row[:-1] if row[-1] == self.end else row for row in rows]
+        texts = [f"{self._text(opening + row, whole=True).rstrip()}\n---\n" for row in rows]
+        return [rows[row] + close for row in closest(texts, z, self.reader)]
+
+    def _sampled(
+        self,
+        z: Array | None,
+        u: Array | None,
+        rng: np.random.Generator,
+        count: int | None,
+        lines: tuple[Line, ...],
+        begun: list[list[int]] | None,
+        told: Callable[[list[list[int]]], None] | None,
+    ) -> list[list[int]]:
         import torch
 
         from hare_agents.decoders.sampling import sample
@@ -286,13 +320,12 @@ class ConditionedDecoder:
         with torch.no_grad():
             prompts = self._prompt(z, u, count)
             free = self._prompt(None, None, len(prompts)) if given and c.guidance != 1.0 else None
-        opening = self._ids(OPENING)
-        rows = sample(
+        return sample(
             self.model,
             prompts,
             free,
-            Skeleton(self._words, SKELETONS[c.skeleton], len(prompts)) if c.skeleton != "none" else None,
-            limit=c.max_tokens - len(opening),
+            Skeleton(self._words, lines, len(prompts)) if lines else None,
+            limit=c.max_tokens - len(self._ids(OPENING)),
             end=self.end,
             seed=int(rng.integers(2**63)),
             temperature=c.temperature,
@@ -300,9 +333,9 @@ class ConditionedDecoder:
             top_p=c.top_p,
             guidance=c.guidance,
             no_repeat=c.no_repeat,
+            begun=begun,
             told=told,
         )
-        return [self._text(opening + row) for row in rows]
 
     def _prompt(self, z: Array | None, u: Array | None, count: int | None) -> torch.Tensor:
         import torch

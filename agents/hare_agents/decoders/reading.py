@@ -31,7 +31,7 @@ def read_contents(texts: Sequence[str]) -> Array:
     return np.stack([_measurer().text(text).phi for text in texts])
 
 
-def closest(texts: Sequence[str], z: Array, reader: Reader = read_contents) -> list[str]:
+def closest(texts: Sequence[str], z: Array, reader: Reader = read_contents) -> list[int]:
     """Of n candidates for each content the one whose own content is nearest to it.
 
     Args:
@@ -40,7 +40,7 @@ def closest(texts: Sequence[str], z: Array, reader: Reader = read_contents) -> l
         reader: Reads the candidates.
 
     Returns:
-        B texts.
+        B places among the texts.
 
     Raises:
         ConfigError: The reader's contents are not of z's length.
@@ -50,9 +50,9 @@ def closest(texts: Sequence[str], z: Array, reader: Reader = read_contents) -> l
         raise ConfigError(
             f"The reader gave contents of the shape {read.shape} for {len(texts)} candidates, and those asked for "
             f"have the length {z.shape[1]}: set decoder.reader to a function that reads such ones, or "
-            "candidates to 1."
+            "candidates and drafts to 1."
         )
     n = len(texts) // len(z)
     distances = np.linalg.norm(read.reshape(len(z), n, -1) - z[:, None], axis=-1)
     best = np.argmin(np.where(np.isnan(distances), np.inf, distances), axis=1)
-    return [texts[row * n + place] for row, place in enumerate(best.tolist())]
+    return [row * n + place for row, place in enumerate(best.tolist())]

@@ -34,6 +34,7 @@ def sample(
     top_p: float,
     guidance: float = 1.0,
     no_repeat: int = 0,
+    begun: list[list[int]] | None = None,
     told: Callable[[list[list[int]]], None] | None = None,
 ) -> list[list[int]]:
     """Draws B texts at once.
@@ -54,6 +55,7 @@ def sample(
         top_p: The likeliest of them whose probabilities sum to this are (Holtzman et al., 2020).
         guidance: g; 1 draws from P.
         no_repeat: Runs of so many tokens come at most once in a text; 0 for no such rule. The skeleton goes before.
+        begun: The token ids that each text begins with; they are taken instead of drawn.
         told: Called after each token with the token ids so far.
 
     Returns:
@@ -80,6 +82,10 @@ def sample(
         if skeleton is not None:
             scores = skeleton.limit(scores)
         tokens = _draw(scores / temperature, push / temperature, top_k, top_p, generator)
+        if begun is not None:
+            for place, row in enumerate(rows):
+                if len(texts[row]) < len(begun[row]):
+                    tokens[place] = begun[row][len(texts[row])]
         drawn = tokens.tolist()
         if skeleton is not None:
             skeleton.take(drawn)

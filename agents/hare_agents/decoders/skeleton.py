@@ -37,13 +37,13 @@ class Line:
 
 
 _STEP_MARK, _WORD = r"-|[1-9]", r" [ -~]+"
-_FRONT = (
+FRONT = (
     Line("name", r" [a-z0-9]+", 3, 40, "\ndescription:"),
     Line("plain", r" [A-Z][A-Za-z]*", 40, 220, "\n---\n\n#"),
 )
 TRIGGERS, STEPS = 3, 4
 _SHORT = (
-    *_FRONT,
+    *FRONT,
     Line("line", r" [A-Z][A-Za-z]*", 8, 60, "\n\n## When to use\n\n-"),
     *[Line("line", _WORD, 20, 110, "\n-")] * (TRIGGERS - 1),
     Line("line", _WORD, 20, 110, "\n\n## Instructions\n\n"),
@@ -52,7 +52,7 @@ _SHORT = (
     Line("line", r" [A-Z]\w*", 30, 130, "\n\n**Response:**"),
     Line("line", r" [A-Z]\w*", 60, 280, ""),
 )
-SKELETONS: dict[str, tuple[Line, ...]] = {"none": (), "frontmatter": _FRONT, "short": _SHORT}
+SKELETONS: dict[str, tuple[Line, ...]] = {"none": (), "frontmatter": FRONT, "short": _SHORT}
 _KINDS = {
     "name": r"-?[a-z0-9]+|-",
     # a plain YAML scalar: no colon, number sign, backslash or line end
