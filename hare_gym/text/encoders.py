@@ -128,7 +128,9 @@ class TfidfEncoder:
             raise DataError(
                 f"The tfidf encoder needs at least two different texts to be fitted to, not {len(texts)}."
             )
-        self._svd = TruncatedSVD(dim, algorithm="arpack", random_state=0).fit(counts)
+        svd = TruncatedSVD(dim, algorithm="arpack", random_state=0).fit(counts)
+        # in the order that a product with few rows reads: otherwise each call copies the whole matrix
+        self._directions = np.ascontiguousarray(svd.components_.T)
         self.dim = dim
         digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
         self.name = f"tfidf@{digest[:12]}"
@@ -137,7 +139,7 @@ class TfidfEncoder:
         """The texts' vectors, float32 ``(n, dim)``; a text without a known word is the zero vector."""
         if not len(texts):
             return np.zeros((0, self.dim), dtype=np.float32)
-        vectors = self._svd.transform(self._words.transform(texts))
+        vectors = self._words.transform(texts) @ self._directions
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(
             np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0), dtype=np.float32
