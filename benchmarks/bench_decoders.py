@@ -36,6 +36,7 @@ from hare_gym.text.measure import Measurer, Measures, content_of, measures, quer
 from hare_gym.text.skills import validate
 
 BATCH = 16
+SHOWN = ("guard", "relevance", "domain", "level", "specificity", "style")
 
 
 def valid(text: str) -> bool:
@@ -143,20 +144,29 @@ def information() -> None:
             )
 
 
-def online(source: str, updates: int, seed: int, encoder: str, batch: int, knobs: dict) -> None:
-    """Here z and u are those of an agent that knows query and user: what is learned is how to put them into words."""
+def online(source: str, updates: int, seed: int, encoder: str, needs: int, rated: int, knobs: dict) -> None:
+    """Here z and u are those of an agent that knows query and user: what is learned is how to put them into words.
+
+    An update is one step on ``rated`` texts for each of ``needs`` needs. An environment rates one text a round, so
+    copies of it, in the same state, rate the drafts, each with luck of its own.
+    """
     number, rng = seeds("tuning", seed)
-    env = gym.make_vec(
-        "HareSkills-v0",
-        num_envs=batch,
-        vectorization_mode="vector_entry_point",
-        action_mode="write",
-        shared_world=True,
-        horizon=updates + 12,
-        encoder=encoder,
-    )
-    observation, _ = env.reset(seed=number)
-    users, everything = env.unwrapped.users_of(0), np.full(len(TOPICS), 1 / len(TOPICS))
+    copies = [
+        gym.make_vec(
+            "HareSkills-v0",
+            num_envs=needs,
+            vectorization_mode="vector_entry_point",
+            action_mode="write",
+            shared_world=True,
+            horizon=updates + 12,
+            encoder=encoder,
+        )
+        for _ in range(rated)
+    ]
+    for env in copies:
+        observation, _ = env.reset(seed=number)
+    unwrapped = copies[0].unwrapped
+    users, everything = unwrapped.users_of(0), np.full(len(TOPICS), 1 / len(TOPICS))
     decoder, skills, Z = load_decoder(source), load_corpus().skills, contents()
     out = held_out(len(skills))
     rehearsed = pairs_of([s for s, held in zip(skills, out, strict=True) if not held], Z[~out], 2, rng)
@@ -169,10 +179,14 @@ def online(source: str, updates: int, seed: int, encoder: str, batch: int, knobs
 
     def play(observation: dict) -> tuple:
         z = content(observation["user"], query_topics(observation["query"]))
-        u = content(observation["user"], np.tile(everything, (batch, 1)))
+        u = content(observation["user"], np.tile(everything, (needs, 1)))
+        z, u = np.tile(z, (rated, 1)), np.tile(u, (rated, 1))
         texts = decoder.decode_batch(z, u, rng)
-        after, rewards, _, _, info = env.step(tuple(texts))
-        return after, z, u, texts, rewards, info
+        steps = [env.step(tuple(texts[k * needs : (k + 1) * needs])) for k, env in enumerate(copies)]
+        infos = {name: np.concatenate([step[4][name] for step in steps]) for name in ("expected_reward", *SHOWN)}
+        mu = np.clip(infos["expected_reward"], 1e-3, 1 - 1e-3)
+        rewards = rng.beta(unwrapped.config.concentration * mu, unwrapped.config.concentration * (1 - mu))
+        return steps[0][0], z, u, texts, rewards, infos
 
     def show(when: str, texts: list[str], means: list[float], health: object = "") -> None:
         print(
@@ -182,16 +196,17 @@ def online(source: str, updates: int, seed: int, encoder: str, batch: int, knobs
             flush=True,
         )
 
-    texts, means = [], []
+    texts, means, infos = [], [], []
     for update in range(-6, updates + 6):  # six rounds to look at before, and six after
         observation, z, u, written, rewards, info = play(observation)
+        infos.append(info)
         texts += written
         means += info["expected_reward"].tolist()
         health = learner.update(z, u, written, rewards) if 0 <= update < updates else None
         if health or update in (-1, updates + 5):
             show("before" if update < 0 else "after" if update >= updates else f"{update + 1:>4}", texts, means)
-            print({name: round(float(info[name].mean()), 2) for name in ("guard", "domain", "level", "style")})
-            texts, means = [], []
+            print({name: round(float(np.mean([info[name] for info in infos])), 2) for name in SHOWN}, flush=True)
+            texts, means, infos = [], [], []
 
 
 if __name__ == "__main__":
@@ -206,7 +221,9 @@ if __name__ == "__main__":
     parser.add_argument("--drafts", type=int, default=1, help="quality: openings to choose from")
     parser.add_argument("--knob", action="append", default=[], help="online: of OnlineConfig, such as lr=1e-3")
     parser.add_argument("--updates", type=int, default=100, help="online")
-    parser.add_argument("--batch", type=int, default=BATCH, help="quality, online: texts at a time")
+    parser.add_argument("--batch", type=int, default=BATCH, help="quality: texts at a time")
+    parser.add_argument("--needs", type=int, default=6, help="online: needs an update")
+    parser.add_argument("--rated", type=int, default=8, help="online: rated texts for each need")
     parser.add_argument("--seed", type=int, default=0, help="online: of the set 'tuning'")
     parser.add_argument("--encoder", default="minilm", help="online: of the environment")
     given = parser.parse_args()
@@ -219,4 +236,4 @@ if __name__ == "__main__":
         information()
     else:
         knobs = assignments("--knob", given.knob)
-        online(given.decoder, given.updates, given.seed, given.encoder, given.batch, knobs)
+        online(given.decoder, given.updates, given.seed, given.encoder, given.needs, given.rated, knobs)

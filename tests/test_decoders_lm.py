@@ -516,6 +516,25 @@ def test_rewards_make_what_is_rewarded_likelier(skills, Z):
     assert teacher.updates == 4
 
 
+def test_drafts_for_the_same_vectors_are_compared_with_each_other(skills, Z):
+    teacher = learner(load_decoder("tiny"), skills, Z)
+    z = Z[[0, 1, 0, 1, 0]]
+    # an easy need and a hard one: only what differs within a need counts, less the mean of the others
+    advantages = teacher._advantages(z, z, np.array([0.9, 0.1, 0.7, 0.3, 0.8]))
+    left = np.array([0.15, -0.2, -0.15, 0.2, 0.0])
+    np.testing.assert_allclose(advantages, left / left.std(), atol=1e-9)
+    alone = teacher._advantages(Z[:3], Z[:3], np.array([0.2, 0.4, 0.9]))
+    assert len(teacher._rewards) == 3 and alone[2] > alone[0]
+
+
+def test_what_every_draft_earns_alike_teaches_nothing(skills, Z, written):
+    decoder = load_decoder("tiny")
+    before = [value.clone() for value in decoder.parameters()]
+    teacher = learner(decoder, skills, Z, replay=0.0)
+    teacher.update(Z[[0, 0, 1, 1]], Z[[0, 0, 1, 1]], written[:4], [0.9, 0.9, 0.1, 0.1])
+    assert all(torch.equal(a, b) for a, b in zip(before, decoder.parameters(), strict=True))
+
+
 def test_the_prefix_alone_moves_when_that_is_asked(skills, Z):
     decoder = load_decoder("tiny")
     still = [value.clone() for value in decoder.model.parameters()]

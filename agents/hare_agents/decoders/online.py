@@ -1,9 +1,11 @@
 """Rewards teach a decoder while it is used: `OnlineLearner`.
 
-The loss is L = -A log P(text | z, u), REINFORCE (Williams, 1992) with the advantage A = (r - b(z, u)) / deviation:
-the baseline b is a ridge regression of the latest rewards on the vectors. The plain reward in place of A raises
-rewards too, and destroys the format. Two leashes hold it: KL(P || P_0) to the decoder as it was, and replay of the
-texts it was trained on. What makes texts invalid, unlikely or all alike is rolled back.
+The loss is L = -A log P_T(text | z, u), REINFORCE (Williams, 1992). P_T is the decoder at the temperature at which it
+draws: its score has mean zero under the draws, that of P has not, and what is left over moves the model without any
+reward. The advantage A of a text is its reward less the mean of the others for the same z and u (Kool et al., 2019,
+"Buy 4 REINFORCE samples, get a baseline for free!"); where a batch has needs with one text only, less a ridge
+regression of the latest rewards on the vectors. A leash holds the decoder where it was on real texts, and what makes
+texts invalid, unlikely or all alike is rolled back.
 """
 
 from __future__ import annotations
@@ -32,9 +34,10 @@ class OnlineConfig:
 
     Attributes:
         scope: ``prefix`` moves the soft prefix only, ``all`` the model (or its LoRA) as well.
-        lr: Step size of AdamW; None for 1e-3 (prefix) or 3e-4 (all).
-        kl: Weight of KL(P || P_0) a token.
+        lr: Step size of AdamW.
+        kl: Weight of KL(P || P_0) a token on the decoder's own texts, to the decoder as it was.
         replay: Weight of the replay: a loss on texts it was trained on.
+        replay_batch: Texts in it; half of them without the user's state.
         replayed: What that loss is: the causal one on the ``texts``, which trains on them again; or KL(P_0 || P) a
             token to the ``model`` as it was, which holds it where it is on real texts.
         clip: Largest norm of a gradient.
@@ -49,10 +52,11 @@ class OnlineConfig:
     """
 
     scope: str = field(default="all", metadata={"choices": ("prefix", "all")})
-    lr: float | None = field(default=None, metadata={"above": 0})
-    kl: float = field(default=0.1, metadata={"low": 0})
-    replay: float = field(default=0.2, metadata={"low": 0})
-    replayed: str = field(default="texts", metadata={"choices": ("texts", "model")})
+    lr: float = field(default=1e-3, metadata={"above": 0})
+    kl: float = field(default=0.0, metadata={"low": 0})
+    replay: float = field(default=1.0, metadata={"low": 0})
+    replay_batch: int = field(default=16, metadata={"low": 1})
+    replayed: str = field(default="model", metadata={"choices": ("texts", "model")})
     clip: float = field(default=0.5, metadata={"above": 0})
     memory: int = field(default=256, metadata={"low": 2})
     ridge: float = field(default=10.0, metadata={"above": 0})
@@ -116,14 +120,14 @@ class OnlineLearner:
         self._rewards, self._contexts = np.empty(0), np.empty((0, 2 * decoder.content_dim))
         self._texts: deque[str] = deque(maxlen=self.config.window)
         self._reference = copy.deepcopy(decoder)
-        self._lr = self.config.lr or (1e-3 if self.config.scope == "prefix" else 3e-4)
+        self._lr = self.config.lr
         self.updates, self.rollbacks, self.history = 0, 0, list[Health]()
         self._perplexity = self.held_out_perplexity()
         self._distinct: float | None = None
         self._keep()
 
     def update(self, z: Array, u: Array, texts: Sequence[str], rewards: Sequence[float] | Array) -> Health | None:
-        """One step on a batch of written texts.
+        """One step on a batch of written texts. Several for the same z and u make a better baseline than one each.
 
         Args:
             z: Contents that were asked for, ``(B, content_dim)``.
@@ -148,46 +152,61 @@ class OnlineLearner:
         advantage = self._advantages(z, u, r)
 
         rows = self.decoder.rows_of(texts)
-        ids, mask, logits = self.decoder.logits(rows, z, u)
-        logp = logits.log_softmax(-1)
-        with torch.no_grad():
-            before = self._reference.logits(rows, z, u)[2].log_softmax(-1)
-        kl = (logp.exp() * (logp - before)).sum(-1)
-        words = mask.sum(1)
-        # over the mean length, not its own: that would make what is good short and what is bad long
-        each = (logp.gather(2, ids[..., None])[..., 0] * mask).sum(1) / words.mean()
-        loss = -(self.decoder._tensor(advantage, dtype=torch.float32) * each).mean()
-        loss = loss + self.config.kl * ((kl * mask).sum(1) / words).mean()
-        if self.config.replay:
-            loss = loss + self.config.replay * self._replay_loss(len(texts))
+        words = float(np.mean([len(row) for row in rows]))
         self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        # a few texts of like length at a time: large tensors of logits cost more than the sums in them
+        for part in _parts(rows):
+            ids, mask, logits = self.decoder.logits([rows[i] for i in part], z[part], u[part])
+            drawn = -torch.nn.functional.cross_entropy(
+                (logits / self.decoder.config.temperature).flatten(0, 1), ids.flatten(), reduction="none"
+            ).view_as(ids)
+            # over the mean length, not its own: that would make what is good short and what is bad long
+            each = (drawn * mask).sum(1) / words
+            loss = -(self.decoder._tensor(advantage[part], dtype=torch.float32) * each).sum()
+            if self.config.kl:
+                with torch.no_grad():
+                    before = self._reference.logits([rows[i] for i in part], z[part], u[part])[2]
+                loss = loss + self.config.kl * (_kl(logits, before) * mask).sum() / words
+            (loss / len(rows)).backward()  # type: ignore[no-untyped-call]
+        if self.config.replay:
+            self._replay()
         torch.nn.utils.clip_grad_norm_(self._moved(), self.config.clip)
         self._optimiser.step()
         self.updates += 1
         return self.check() if self.updates % self.config.check_every == 0 else None
 
-    def _replay_loss(self, size: int) -> Any:
-        """The loss a token on some of the texts that the decoder was trained on."""
+    def _replay(self) -> None:
+        """Adds the gradient of the loss a token on some of the texts that the decoder was trained on."""
         import torch
 
-        picked = self._rng.choice(len(self._rows), min(size, len(self._rows)), replace=False)
-        pairs, unknown = [self._rehearsed[i] for i in picked], np.full(self.decoder.content_dim, np.nan)
-        given = (
-            [self._rows[i] for i in picked],
-            np.stack([pair.z for pair in pairs]),
-            np.stack([unknown if pair.u is None else pair.u for pair in pairs]),
+        picked = self._rng.choice(len(self._rows), min(self.config.replay_batch, len(self._rows)), replace=False)
+        unknown = np.full(self.decoder.content_dim, np.nan)
+        rows, pairs = [self._rows[i] for i in picked], [self._rehearsed[i] for i in picked]
+        known = self._rng.random(len(pairs)) < 0.5  # as in training
+        Z = np.stack([pair.z for pair in pairs])
+        U = np.stack(
+            [pair.u if told and pair.u is not None else unknown for pair, told in zip(pairs, known, strict=True)]
         )
-        if self.config.replayed == "texts":
-            logp, mask = self.decoder.log_probabilities(*given)
-            return -(logp * mask).sum() / mask.sum()
-        _, mask, logits = self.decoder.logits(*given)
-        with torch.no_grad():
-            before = self._reference.logits(*given)[2].log_softmax(-1)
-        return ((before.exp() * (before - logits.log_softmax(-1))).sum(-1) * mask).sum() / mask.sum()
+        for part in _parts(rows):
+            ids, mask, logits = self.decoder.logits([rows[i] for i in part], Z[part], U[part])
+            if self.config.replayed == "texts":
+                losses = torch.nn.functional.cross_entropy(
+                    logits.flatten(0, 1), ids.flatten(), reduction="none"
+                ).view_as(ids)
+            else:
+                with torch.no_grad():
+                    before = self._reference.logits([rows[i] for i in part], Z[part], U[part])[2]
+                losses = _kl(before, logits)
+            loss = self.config.replay * (losses * mask).sum() / sum(map(len, rows))
+            loss.backward()  # type: ignore[no-untyped-call]
 
     def _advantages(self, z: Array, u: Array, r: Array) -> Array:
         """How much better than expected of texts for these vectors, in deviations, ``(B,)``."""
+        group, size = np.unique(np.concatenate([z, u], axis=1), axis=0, return_inverse=True, return_counts=True)[1:]
+        group = group.reshape(-1)  # NumPy 2.0 gives it another shape
+        if size.min() > 1:
+            left = (r - np.bincount(group, r)[group] / size[group]) * (size / (size - 1))[group]
+            return np.asarray(left / max(float(left.std()), 1e-3))
         kept = slice(-max(self.config.memory, len(r)), None)
         context = np.nan_to_num(np.concatenate([z, u], axis=1))
         y = self._rewards = np.concatenate([self._rewards, r])[kept]
@@ -244,6 +263,19 @@ class OnlineLearner:
         """Perplexity of the held-out texts for their own contents."""
         Z = np.stack([pair.z for pair in self._held_out])
         return self.decoder.perplexity([pair.text for pair in self._held_out], Z).perplexity
+
+
+def _parts(rows: Sequence[Sequence[int]], size: int = 8) -> list[NDArray[np.intp]]:
+    """Places of rows of like length, a few at a time."""
+    order = np.argsort([len(row) for row in rows], kind="stable")
+    return [order[at : at + size] for at in range(0, len(order), size)]
+
+
+def _kl(p: Any, q: Any) -> Any:
+    """KL(P || Q) at each place of logits ``(B, T, vocabulary)``, ``(B, T)``."""
+    shape = p.shape[:2]
+    p, q = p.flatten(0, 1).log_softmax(-1), q.flatten(0, 1).log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1).view(shape)
 
 
 def distinct(texts: Sequence[str], n: int = 3) -> float:
