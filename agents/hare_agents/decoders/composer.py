@@ -416,7 +416,8 @@ class _Composition:
 
     def _far(self, o: _Options, share: Array) -> Any:
         """What keeps a text with too many words, or too large a share of one item, from being chosen; mostly 0."""
-        c, far = self.config, 0.0
+        c = self.config
+        far: Any = 0.0
         if self.words + o.longest > c.most_words or self.words + o.shortest < c.least_words:
             words = self.words + o.words
             outside = np.maximum(words - c.most_words, 0.0) + np.maximum(c.least_words - words, 0.0)
