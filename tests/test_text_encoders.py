@@ -95,7 +95,22 @@ def test_cache_keeps_what_a_stopped_run_had_encoded(tmp_path):
         CachedEncoder(Stopping(), tmp_path / "v.sqlite").encode(texts)
     inner = Counting()
     CachedEncoder(inner, tmp_path / "v.sqlite").encode(texts)
-    assert inner.asked == texts[256:]
+    assert len(inner.asked) == 400 - 288  # nine batches of 32 had been stored
+
+
+def test_cache_takes_what_another_process_encodes_meanwhile(tmp_path):
+    texts = [f"text {i}" for i in range(200)]
+    inner, other = Counting(), CachedEncoder(Counting(), tmp_path / "v.sqlite")
+
+    class Interrupted(Counting):
+        def encode(self, some):
+            if not inner.asked:
+                other.encode(texts)
+            return inner.encode(some)
+
+    cached = CachedEncoder(Interrupted(), tmp_path / "v.sqlite")
+    assert np.array_equal(cached.encode(texts), other.encode(texts))
+    assert len(inner.asked) <= 32  # no more than had been begun
 
 
 def test_damaged_cache_says_to_delete_it(tmp_path):

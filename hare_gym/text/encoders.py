@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -184,8 +185,13 @@ class CachedEncoder:
             with closing(self._connect()) as connection:
                 self._memory |= dict(self._stored(connection, list(missing)))
                 fresh = {key: text for key, text in missing.items() if key not in self._memory}
-                for batch in _batches(list(fresh), 256):  # what a stopped run has encoded is kept
-                    made = {key: self.encoder.encode([fresh[key]])[0] for key in batch}
+                # what a stopped run has encoded is kept, and what another process encodes meanwhile is taken from it:
+                # each goes through its texts in an order of its own
+                order = sorted(fresh)
+                random.Random(os.getpid()).shuffle(order)
+                for batch in _batches(order, 32):
+                    self._memory |= dict(self._stored(connection, batch))
+                    made = {key: self.encoder.encode([fresh[key]])[0] for key in batch if key not in self._memory}
                     with connection:
                         connection.executemany(
                             "INSERT OR IGNORE INTO vectors VALUES (?, ?)",
