@@ -83,9 +83,7 @@ class RewardModel:
             measured: The text.
             query_text: The query's words, for the guard against echoing them; empty for items, which do not know it.
         """
-        m = measured.measures
-        parts = {"relevance": self._relevance(query, m)} | self.fit(user, m)
-        found = {name: float(value) for name, value in parts.items()}
+        found = {name: float(value) for name, value in self._of_measures(user, query, measured.measures).items()}
         echo = echo_guard(query_text, measured.text) if query_text else 1.0
         return {"validity": measured.validity, "guard": measured.guard * echo} | found
 
@@ -110,7 +108,9 @@ class RewardModel:
             query: ``(..., 17)``.
             phi: ``(..., 17)``.
         """
-        m = measures(phi)
+        return self._of_measures(user, query, measures(phi))
+
+    def _of_measures(self, user: Users, query: Array, m: Measures) -> dict[str, Array]:
         return {"relevance": self._relevance(query, m)} | self.fit(user, m)
 
     def mean_of_content(self, user: Users, query: Array, phi: Array) -> Array:
