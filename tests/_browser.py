@@ -36,6 +36,21 @@ def open_browser(profile):
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
 
 
+def complaints(driver):
+    """What the page has written to the console since it was last asked; entries reach the driver some time later."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    driver.execute_script("console.info('all heard')")
+    heard = []
+
+    def all_heard(_):
+        heard.extend(driver.get_log("browser"))
+        return any("all heard" in entry["message"] for entry in heard)
+
+    WebDriverWait(driver, 30).until(all_heard)
+    return [entry for entry in heard if "all heard" not in entry["message"]]
+
+
 def resize(driver, width, height=900, dark=False):
     """The viewport of a device, and whether it prefers dark pages."""
     driver.execute_cdp_cmd(

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from _browser import open_browser, resize
+from _browser import complaints, open_browser, resize
 
 from hare_evaluation.human_study import analysis, sheets
 from hare_evaluation.human_study.answers import FIELDS, Answers
@@ -210,8 +210,7 @@ def test_a_person_can_fill_it_in_by_keyboard_and_come_back(form, study, tmp_path
         driver.get(f"{form}/#P99-00000000")
         driver.refresh()
         wait.until(lambda _: "There is no such sheet" in driver.find_element(By.ID, "saved").text)
-        complaints = [entry for entry in driver.get_log("browser") if "400" not in entry["message"]]
-        assert not complaints
+        assert not [entry for entry in complaints(driver) if "400" not in entry["message"]]
 
 
 def test_hostile_texts_are_shown_as_text(form, study, tmp_path):

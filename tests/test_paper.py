@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import CHROMIUM, QUIET, Page, browse, browser  # noqa: F401
+from _browser import complaints, open_browser, resize
+from test_report import Page, browse, browser  # noqa: F401
 from typer.testing import CliRunner
 
 from hare_evaluation.cli import app
@@ -209,22 +210,8 @@ return {
 
 
 @pytest.fixture
-def driver(browser, request):  # noqa: F811
-    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
-    program = shutil.which("chromedriver")
-    if program is None:
-        reason = (
-            "No chromedriver to drive Chromium with. Install it, for instance with: apt-get install chromium-driver"
-        )
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in [*QUIET.split(), *(["--no-sandbox"] if os.geteuid() == 0 else [])]:
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(program))
+def driver(tmp_path):
+    driver = open_browser(tmp_path)
     yield driver
     driver.quit()
 
@@ -232,14 +219,10 @@ def driver(browser, request):  # noqa: F811
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 390])
 def test_it_is_legible_light_and_dark_on_desk_and_phone(made, driver, scheme, width):
-    driver.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    )
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    resize(driver, width, dark=scheme == "dark")
     driver.get((made / "report/index.html").as_uri())
     found = driver.execute_script(PROBE)
-    assert not driver.get_log("browser")
+    assert not complaints(driver)
     assert found["dark"] == (scheme == "dark") == ("invert" in found["inverted"])
     assert found["contrast"] >= 4.5  # WCAG AA
     assert len(found["figures"]) == 6 and all(n > 100 and w > 300 and h > 50 for n, w, h in found["figures"])

@@ -1,7 +1,6 @@
 import base64
 import os
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 
@@ -9,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from _browser import CHROMIUM, missing
 from _records import LABELS, fail, logged_study, make_record, study
 
 from hare_evaluation import figures, tables
@@ -219,7 +219,6 @@ def test_forest_shows_the_loggers_own_rate():
     assert any(np.all(np.asarray(line.get_xdata()) == 0.0038) for line in figure.axes[0].lines)
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = "--headless --disable-gpu --no-first-run --disable-sync --disable-component-update"
 
 
@@ -240,10 +239,7 @@ def browse(page, profile, *options):
 @pytest.fixture
 def browser():
     if CHROMIUM is None:
-        reason = "No Chromium to open the report in. Install it, for instance with: apt-get install chromium"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("No Chromium to open the report in. Install it, for instance with: apt-get install chromium")
 
 
 def test_a_browser_opens_it_without_complaint(folder, browser, tmp_path):
