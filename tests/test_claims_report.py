@@ -8,7 +8,7 @@ import pytest
 from test_report import Page
 
 from hare_evaluation import drawings, figures
-from hare_evaluation.claims import NotRunError, View
+from hare_evaluation.judging import NotRunError, View
 from hare_evaluation.parallel import run_all
 from hare_evaluation.report import write_report
 from hare_evaluation.results import Results

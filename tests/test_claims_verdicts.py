@@ -10,22 +10,10 @@ import pytest
 from _records import fail, make_record
 
 from hare_evaluation import statistics
-from hare_evaluation.claims import (
-    NOT_RUN,
-    NOT_SUPPORTED,
-    SUPPORTED,
-    UNDECIDED,
-    NotRunError,
-    Study,
-    Target,
-    claims_frame,
-    claims_json,
-    judge_all,
-    recovery,
-    visit_slope,
-    visits,
-)
+from hare_evaluation.claims import claims_frame, claims_json, judge_all
+from hare_evaluation.judging import NOT_RUN, NOT_SUPPORTED, SUPPORTED, UNDECIDED, NotRunError, Study, Target
 from hare_evaluation.pages import results_section
+from hare_evaluation.readings import recovery, visit_slope, visits
 from hare_evaluation.report import write_report
 from hare_evaluation.results import Labels, Results
 from hare_evaluation.spec import parse_suite

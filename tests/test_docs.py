@@ -13,9 +13,10 @@ import typer
 
 import hare_gym
 from hare_evaluation import definitions, docs, statistics
-from hare_evaluation.claims import CLAIMS, Claim
+from hare_evaluation.claims import CLAIMS
 from hare_evaluation.cli import _add_plugins, app
 from hare_evaluation.definitions import Metric
+from hare_evaluation.judging import Claim
 from hare_evaluation.runner import CURVES, run
 from hare_evaluation.spec import RunSpec
 from hare_gym.envs.prompts import HarePrompts

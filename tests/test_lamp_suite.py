@@ -7,9 +7,11 @@ import pytest
 from _records import make_record
 
 from hare_evaluation import tables
-from hare_evaluation.claims import View, judge_all, reward_after
+from hare_evaluation.claims import judge_all
 from hare_evaluation.drawings import drawing
+from hare_evaluation.judging import View
 from hare_evaluation.pages import results_section
+from hare_evaluation.readings import reward_after
 from hare_evaluation.report import write_report
 from hare_evaluation.results import Results
 from hare_evaluation.spec import load_suite, parse_suite

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from hare_agents.decoders.trained import load_decoder
-from hare_evaluation import claims, drawings
-from hare_evaluation.claims import NotRunError, View, judge_all
+from hare_evaluation.claims import judge_all
 from hare_evaluation.definitions import TEXTS
 from hare_evaluation.drawings import drawing
+from hare_evaluation.judging import NotRunError, View
 from hare_evaluation.metrics import kept
 from hare_evaluation.metrics.probe import measure, perplexities, probe
 from hare_evaluation.metrics.study import Measuring, measure_all, missing
@@ -91,17 +91,15 @@ def test_a_metric_that_cannot_be_says_why():
     ):
         measured = [{**each, "metrics": {}, "attributes": attributes} for each in sessions]
         with pytest.MonkeyPatch.context() as patch, pytest.raises(NotRunError, match=why):
-            patch.setattr(claims, "measured_runs", lambda *_, found=measured: dict(enumerate(found)))
-            suite.study.claims[-1].look(None, "write")
+            patch.setattr(View, "measured", lambda *_, found=measured: dict(enumerate(found)))
+            suite.study.claims[-1].look(View(suite.study, None), "write")
     assert kept.why_not([], "divergence") == "it does not apply to such texts"
 
 
 def test_rewards_are_averaged_over_spans_of_visits_that_all_sessions_have(study, monkeypatch):
     curves = {"RAG": [[0.1, 0.2, 0.3, 0.5, 0.9], [0.3, 0.4, 0.5, 0.7]], "HARE": [[0.5] * 9, [0.7] * 9]}
     monkeypatch.setattr(
-        drawings,
-        "measured_runs",
-        lambda view, where, agent: dict(enumerate({"curve": curve} for curve in curves[agent])),
+        View, "measured", lambda view, where, agent: dict(enumerate({"curve": curve} for curve in curves[agent]))
     )
     frame = drawing(study.study.figures[1], study).frame.set_index(["agent", "first", "last"])
     assert frame["mean"]["RAG"].to_dict() == pytest.approx({(1, 1): 0.2, (2, 2): 0.3, (3, 4): 0.5})

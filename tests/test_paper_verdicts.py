@@ -8,7 +8,7 @@ import pytest
 from _records import make_record
 
 from hare_evaluation import statistics
-from hare_evaluation.claims import NotRunError, Study, View
+from hare_evaluation.judging import NotRunError, Study, View
 from hare_evaluation.paper import endpoints, mixed, simulate
 from hare_evaluation.paper.plan import Endpoint, Hypothesis, Pilot, load_plan
 from hare_evaluation.paper.verdicts import examined, judge, judged, power, with_seeds

@@ -14,8 +14,8 @@ The docstring of a claim says what it measures; ``docs/metrics.md`` is made of t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,222 +24,31 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hare_evaluation import statistics
 from hare_evaluation.definitions import TEXTS
+from hare_evaluation.judging import (
+    NOT_RUN,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    UNDECIDED,
+    Claim,
+    Comparison,
+    Finding,
+    Judgement,
+    NotRunError,
+    Study,
+    Target,
+    View,
+)
 from hare_evaluation.metrics import kept
-from hare_evaluation.results import Array, Record, Results, Seed, curve_at, measures_of
+from hare_evaluation.readings import catalogue_margin, recovery, reward_after, visit_slope
+from hare_evaluation.results import Array, Results, Seed, measures_of
 from hare_evaluation.statistics import Interval
 from hare_gym.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hare_evaluation.figure_entries import AnyFigure, RewardTable
-
-Role = Literal["baseline", "agent", "ablation", "oracle"]
-
-SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN = "supported", "not supported", "undecided", "not run"
-NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 Share = Annotated[float, Field(gt=0, le=1)]
-
-
-@dataclass(frozen=True)
-class Study:
-    """What a suite says of its results.
-
-    Attributes:
-        claims: What they will show.
-        figures: What to draw beside the environments' own figures.
-        tables: What to put together of several environments.
-        roles: Each agent's role, by label.
-        modes: The action modes that each agent plays, by label.
-        players: The labels of the agents that are to play an environment, if they play its action mode.
-    """
-
-    claims: tuple[AnyClaim, ...] = ()
-    figures: tuple[AnyFigure, ...] = ()
-    roles: Mapping[str, Role] = field(default_factory=dict)
-    modes: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    players: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    tables: tuple[RewardTable, ...] = ()
-
-
-@dataclass(frozen=True)
-class Target:
-    """``value`` must not be exceeded (``at_most``), or must be reached. ``bound`` is that of the interval's far end.
-
-    ``strict``: equality does not do.
-    """
-
-    value: float
-    at_most: bool
-    bound: float | None = None
-    strict: bool = False
-
-    def verdict(self, found: Interval) -> str:
-        """What an estimate and its interval say."""
-        if math.isnan(found.value) or math.isnan(found.low) or math.isnan(found.high):
-            return UNDECIDED
-        near, far = (found.low, found.high) if self.at_most else (found.high, found.low)
-        bound = self.value if self.bound is None else self.bound
-        if self._meets(found.value, self.value) and self._meets(far, bound):
-            return SUPPORTED
-        return UNDECIDED if self._meets(near, self.value) else NOT_SUPPORTED
-
-    def _meets(self, x: float, limit: float) -> bool:
-        if self.strict:
-            return x < limit if self.at_most else x > limit
-        return x <= limit if self.at_most else x >= limit
-
-    def __str__(self) -> str:
-        sign = ("<" if self.strict else "≤") if self.at_most else (">" if self.strict else "≥")
-        end = "" if self.bound is None else f", upper end ≤ {self.bound:g}"
-        return f"{sign} {self.value:g}{end}"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One number beside its target. ``seeds`` are those that it rests on."""
-
-    environment: str
-    measure: str
-    target: str
-    found: Interval
-    seeds: int
-    verdict: str
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The same measure for, or against, another agent: shown beside a claim, and not judged."""
-
-    environment: str
-    measure: str
-    agent: str
-    found: Interval
-    seeds: int
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What became of a claim."""
-
-    claim: AnyClaim
-    verdict: str
-    reason: str
-    findings: tuple[Finding, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
-
-
-class NotRunError(Exception):
-    """What a claim or figure needs is not there."""
-
-
-@dataclass(frozen=True)
-class View:
-    """Results as claims ask for them."""
-
-    study: Study
-    results: Results
-
-    def need(self, environment: str, *agents: str) -> None:
-        """Raises `NotRunError` unless every agent finished a run there."""
-        self.need_tried(environment, *agents)
-        for agent in agents:
-            if not self.results.finished(environment, agent):
-                raise NotRunError(f"every run of {agent} on {environment} failed")
-
-    def need_tried(self, environment: str, *agents: str) -> None:
-        """Raises `NotRunError` unless every agent was run there, even if all its runs failed."""
-        if environment not in self.results.environments:
-            raise NotRunError(f"{environment} was not run")
-        for agent in agents:
-            if (environment, agent) not in self.results.runs:
-                raise NotRunError(f"{agent} was not run on {environment}")
-
-    def zoo(self, environment: str, *roles: Role) -> list[str]:
-        """The agents with one of the roles that the suite plays on an environment, whether they were run or not."""
-        mode = self._mode(environment)
-        return [
-            agent
-            for agent in self.study.players.get(environment, ())
-            if self.study.roles[agent] in roles and (mode is None or mode in self.study.modes[agent])
-        ]
-
-    def rivals(self, environment: str, agent: str, against: str | Sequence[str]) -> list[str]:
-        """Whom a claim compares with: those it names, or every baseline of the environment."""
-        if not isinstance(against, str):
-            return [*against]
-        rivals = [other for other in self.zoo(environment, "baseline") if other != agent]
-        if not rivals:
-            raise NotRunError(f"no baseline was run on {environment}")
-        return rivals
-
-    def failures(self, environment: str, agents: Iterable[str]) -> str:
-        """A sentence on failed runs of these agents; empty if there are none."""
-        counts = {agent: self.results.failed(environment, agent) for agent in agents}
-        return ", ".join(
-            f"{n} {'run' if n == 1 else 'runs'} of {agent} on {environment} failed"
-            for agent, n in counts.items()
-            if n
-        )
-
-    def finding(
-        self, environment: str, measure: str, target: Target, found: Interval, seeds: int, agents: Iterable[str]
-    ) -> Finding:
-        """Judges one number; a failed run among ``agents`` withholds ``supported``."""
-        verdict, reason = target.verdict(found), ""
-        if math.isnan(found.low) or math.isnan(found.high):
-            reason = f"{seeds} {'seed gives' if seeds == 1 else 'seeds give'} no interval"
-        failed = self.failures(environment, agents)
-        if failed and verdict == SUPPORTED:
-            verdict, reason = UNDECIDED, f"{failed}, so the seeds that are left may be the easy ones"
-        return Finding(environment, measure, str(target), found, seeds, verdict, reason)
-
-    def _mode(self, environment: str) -> str | None:
-        for agent in self.results.agents_of(environment):
-            for record in self.results.finished(environment, agent).values():
-                return str(record["task"]["action_mode"])
-        return None
-
-
-class Claim(BaseModel):
-    """What every claim has. It holds only if it holds in each of its environments, unless its kind says otherwise.
-
-    Attributes:
-        id: Its name: lower-case words with hyphens.
-        text: The sentence that is claimed.
-        environments: Labels of the environments that it is about.
-        agent: The label of the agent.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    text: str = Field(min_length=1)
-    environments: list[str] = Field(min_length=1)
-    agent: str
-
-    def labels(self) -> list[str]:
-        """The agents' labels that the claim names."""
-        return [self.agent]
-
-    def check(self, environment: str, knobs: Mapping[str, Any]) -> None:
-        """Raises `ConfigError` if the claim makes no sense on an environment with these knobs."""
-
-    def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
-        """What one environment has to say.
-
-        Raises:
-            NotRunError: Something is missing there.
-        """
-        raise NotImplementedError
-
-    def verdict(self, findings: Sequence[Finding]) -> str:
-        """What the findings of all environments come to."""
-        verdicts = {finding.verdict for finding in findings}
-        if NOT_SUPPORTED in verdicts:
-            return NOT_SUPPORTED
-        return SUPPORTED if verdicts == {SUPPORTED} else UNDECIDED
+NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 
 
 class RatioClaim(Claim):
@@ -672,12 +481,12 @@ class GenerationClaim(Claim):
 
     def look(self, view: View, environment: str) -> tuple[list[Finding], list[Comparison]]:
         """The mean over the seeds that were measured."""
-        runs = measured_runs(view, environment, self.agent)
+        runs = view.measured(environment, self.agent)
         values = kept.by_seed([*runs.values()], self.metric)
         name = TEXTS[self.metric].label
         if self.minus is not None:
             rival = self.minus.agent or self.agent
-            others = measured_runs(view, environment, rival)
+            others = view.measured(environment, rival)
             if others.keys() != runs.keys():
                 raise NotRunError(f"{self.agent} and {rival} were not measured on the same seeds of {environment}")
             values = values - self.minus.times * kept.by_seed([*others.values()], self.minus.metric)
@@ -725,7 +534,7 @@ def judge_all(study: Study, results: Results) -> list[Judgement]:
     return [_judge(claim, view) for claim in study.claims]
 
 
-def _judge(claim: AnyClaim, view: View) -> Judgement:
+def _judge(claim: Claim, view: View) -> Judgement:
     findings: list[Finding] = []
     comparisons: list[Comparison] = []
     missing: list[str] = []
@@ -743,124 +552,6 @@ def _judge(claim: AnyClaim, view: View) -> Judgement:
     else:
         verdict = claim.verdict(findings)
     return Judgement(claim, verdict, "; ".join(dict.fromkeys(reasons)), tuple(findings), tuple(comparisons))
-
-
-def measured_runs(view: View, environment: str, agent: str) -> dict[Seed, kept.Measured]:
-    """What was measured of the texts of an agent's first `kept.SEEDS` finished runs, by seed.
-
-    Raises:
-        NotRunError: The agent finished no run there, or its texts have not been measured.
-    """
-    view.need(environment, agent)
-    records = [*view.results.finished(environment, agent).items()][: kept.SEEDS]
-    found = {seed: measured for seed, record in records if (measured := kept.load(record)) is not None}
-    if len(found) < len(records):
-        raise NotRunError(f"the texts of {agent} on {environment} have not been measured")
-    return found
-
-
-def visits(record: Record, diagnostic: str, users: str = "all", after: float = 0.5) -> list[tuple[Array, Array]]:
-    """A diagnostic along the visits of each user, from a record's trace.
-
-    Args:
-        record: Of a run with ``trace_every``.
-        diagnostic: Its name.
-        users: ``all``; ``late`` for those who first came after the share ``after`` of the session; ``early`` for the
-            others.
-        after: That share.
-
-    Returns:
-        For each user, which of their visits were traced (from 1, ``(n,)``) and the values, ``(n,)``.
-
-    Raises:
-        NotRunError: The record has no trace, or not of this diagnostic.
-    """
-    trace = record.get("trace") or {}
-    if diagnostic not in trace:
-        known = ", ".join(name for name in trace if name not in ("round", "user", "visit", "first"))
-        there = f"it has {known}" if known else "set trace_every for the environment"
-        raise NotRunError(f"no trace of {diagnostic} in the runs of {record['spec']['agent']}: {there}")
-    user, visit, first = (np.array(trace[name]) for name in ("user", "visit", "first"))
-    values = np.array(trace[diagnostic], dtype=np.float64)  # None becomes NaN
-    chosen = np.isfinite(values)
-    if users != "all":
-        late = first > after * record["task"]["horizon"]
-        chosen &= late if users == "late" else ~late
-    return [
-        (visit[mine].astype(np.float64), values[mine])
-        for one in np.unique(user[chosen])
-        for mine in [chosen & (user == one)]
-    ]
-
-
-def visit_slope(record: Record, diagnostic: str, users: str = "all", after: float = 0.5) -> float:
-    """The mean over users of the least-squares slope of a diagnostic on ln(visit).
-
-    On the logarithm, because what is unknown of a user falls as one over the visits: each doubling of them tells
-    about as much, and the many late visits, where little happens, do not drown the early ones.
-
-    Returns:
-        Units of the diagnostic per factor e of visits; NaN without a user with three traced visits.
-    """
-    slopes = []
-    for visit, values in visits(record, diagnostic, users, after):
-        if visit.size >= 3:
-            x = np.log(visit)
-            x = x - x.mean()
-            slopes.append(float(x @ values / (x @ x)))
-    return float(np.mean(slopes)) if slopes else math.nan
-
-
-def recovery(record: Record, regain: float = 0.9, window: float = 0.02) -> tuple[float, float]:
-    """Rounds per user from the first abrupt change until the reward is back, from a record's curves.
-
-    The level of some rounds is Σ expected reward / Σ best possible reward (of the action mode) over them. Before the
-    change it is that of the last tenth of the session, or of the second half of the rounds before the change if these
-    are fewer. After it, the level of the last ``window`` of the session is looked at every hundredth of the session,
-    from one whole window after the change on.
-
-    Returns:
-        Rounds per user until the level is ``regain`` times that before, infinite if it never was; and how many
-        rounds per user followed the change (up to the next one).
-    """
-    T, change = record["task"]["horizon"], int(record["spec"]["env_kwargs"].get("change_every") or 0)
-    if not 0 < change < T:
-        raise NotRunError(f"the users did not change: change_every was {change} in {T} rounds")
-    users, end = record["task"]["num_users"], min(2 * change, T)
-    best = "catalogue_oracle_reward" if record["task"]["action_mode"] in ("select", "slate") else "oracle_reward"
-
-    def level(start: Array, stop: Array) -> Array:
-        earned, possible = (
-            curve_at(record, name, stop) - curve_at(record, name, start) for name in ("expected_reward", best)
-        )
-        return np.asarray(earned / possible)
-
-    before = level(np.array(change - min(T / 10, change / 2)), np.array(change))
-    rounds = np.arange(change + window * T, end + 1e-9 * T, T / 100)
-    back = rounds[level(rounds - window * T, rounds) >= regain * before]
-    return (float(back[0] - change) / users if back.size else math.inf), (end - change) / users
-
-
-def catalogue_margin(record: Record, last: float) -> float:
-    """Expected reward minus what the catalogue's best item would earn, a round, over the last share of rounds."""
-    T = record["rounds"][-1]
-    ends = [(1 - last) * T, T]
-    own, best = (np.diff(curve_at(record, name, ends))[0] for name in ("expected_reward", "catalogue_oracle_reward"))
-    return float((own - best) / (last * T))
-
-
-def reward_after(record: Record, visits: float) -> float:
-    """The mean expected reward a round from the round on that is ``visits`` times the number of users.
-
-    Raises:
-        NotRunError: The session ended before.
-    """
-    T = record["rounds"][-1]
-    start = visits * record["task"]["num_users"]
-    if start >= T:
-        raise NotRunError(f"after {visits:g} rounds per user no round of {T} is left")
-    before, end = curve_at(record, "expected_reward", [start, T])
-    return float((end - before) / (T - start))
 
 
 def claims_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:

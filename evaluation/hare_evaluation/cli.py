@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from hare_evaluation.claims import Study
+    from hare_evaluation.judging import Study
     from hare_evaluation.results import Labels
     from hare_evaluation.spec import RunSpec, Suite
     from hare_evaluation.store import Record, Store
@@ -432,7 +432,8 @@ def _measure_texts(records: list[Record], labels: Labels, study: Study, jobs: in
 def _show(records: list[Record], labels: Labels, out: Path | None, title: str, study: Study | None) -> None:
     from rich.console import Console
 
-    from hare_evaluation.claims import View, judge_all
+    from hare_evaluation.claims import judge_all
+    from hare_evaluation.judging import View
     from hare_evaluation.results import Results
     from hare_evaluation.tables import claims_table, reward_table, summary_table
 

@@ -18,8 +18,9 @@ import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
 from hare_evaluation import definitions, statistics
-from hare_evaluation.claims import CLAIMS, Claim
+from hare_evaluation.claims import CLAIMS
 from hare_evaluation.definitions import Metric
+from hare_evaluation.judging import Claim
 from hare_evaluation.results import QUANTITIES
 from hare_gym.contract import ACTION_MODES
 from hare_gym.errors import ConfigError

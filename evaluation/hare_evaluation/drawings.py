@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hare_evaluation import statistics
-from hare_evaluation.claims import NotRunError, View, measured_runs, visits
 from hare_evaluation.definitions import TEXTS
 from hare_evaluation.figure_entries import (
     AnyFigure,
@@ -24,7 +23,9 @@ from hare_evaluation.figure_entries import (
     TrajectoryFigure,
     UserRecoveryFigure,
 )
+from hare_evaluation.judging import NotRunError, View
 from hare_evaluation.metrics import kept
+from hare_evaluation.readings import visits
 from hare_evaluation.results import Array, Record, curve_at
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def _measured_agents(agents: list[str], view: View, environment: str) -> dict[st
     found, reasons = {}, []
     for agent in agents:
         try:
-            found[agent] = [*measured_runs(view, environment, agent).values()]
+            found[agent] = [*view.measured(environment, agent).values()]
         except NotRunError as error:
             reasons.append(str(error))
     if not found:
@@ -277,7 +278,7 @@ def user_recovery_frame(entry: UserRecoveryFigure, view: View) -> pd.DataFrame:
     import pandas as pd
 
     (environment,) = entry.environments
-    runs = [*measured_runs(view, environment, entry.agent).values()]
+    runs = [*view.measured(environment, entry.agent).values()]
     rows = []
     for attribute in kept.ATTRIBUTES:
         for visit in sorted({int(visit) for run in runs for visit in run["states"]}):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hare_evaluation.claims import NotRunError, View, judge_all
+from hare_evaluation.claims import judge_all
+from hare_evaluation.judging import NotRunError, View
 from hare_evaluation.results import Results
 from hare_evaluation.store import Record
 from hare_evaluation.tables import (

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hare_evaluation import tables
-from hare_evaluation.claims import Judgement, NotRunError, Study, View, claims_frame, claims_json, judge_all
+from hare_evaluation.claims import claims_frame, claims_json, judge_all
+from hare_evaluation.judging import Judgement, NotRunError, Study, View
 from hare_evaluation.results import Labels, Record, Results
 
 if TYPE_CHECKING:

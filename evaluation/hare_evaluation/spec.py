@@ -21,9 +21,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import hare_gym
-from hare_evaluation.claims import CLAIMS, AnyClaim, Role, Study
+from hare_evaluation.claims import CLAIMS, AnyClaim
 from hare_evaluation.environments import make, registered
 from hare_evaluation.figure_entries import FIGURES, AnyFigure, RewardTable
+from hare_evaluation.judging import Role, Study
 from hare_evaluation.results import Labels
 from hare_evaluation.safe_yaml import load_yaml, read_capped
 from hare_evaluation.store import canonical_json

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hare_evaluation import statistics
-from hare_evaluation.claims import Comparison, Finding, Judgement, NotRunError, View, reward_after
 from hare_evaluation.figure_entries import RewardTable
+from hare_evaluation.judging import Comparison, Finding, Judgement, NotRunError, View
+from hare_evaluation.readings import reward_after
 from hare_evaluation.results import Labels, Record, Results, measures_of
 from hare_evaluation.statistics import Interval
 from hare_gym.errors import unknown_name

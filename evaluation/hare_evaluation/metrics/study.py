@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from hare_evaluation.claims import GenerationClaim, Study
+from hare_evaluation.claims import GenerationClaim
 from hare_evaluation.figure_entries import GenerationFigure, LearningFigure, UserRecoveryFigure
+from hare_evaluation.judging import Study
 from hare_evaluation.metrics import kept
 from hare_evaluation.results import Record, Results
 from hare_evaluation.runner import run

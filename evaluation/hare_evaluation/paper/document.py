@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hare_evaluation import pages
-from hare_evaluation.claims import View
+from hare_evaluation.judging import View
 from hare_evaluation.store import Store
 
 if TYPE_CHECKING:

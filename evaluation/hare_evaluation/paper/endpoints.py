@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hare_evaluation.claims import NotRunError, View, catalogue_margin, visit_slope, visits
+from hare_evaluation.judging import NotRunError, View
 from hare_evaluation.paper.plan import Endpoint
+from hare_evaluation.readings import catalogue_margin, visit_slope, visits
 from hare_evaluation.results import Array, Record, Seed, curve_at
 
 MEASURES = {

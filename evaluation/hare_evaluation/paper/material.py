@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hare_evaluation.claims import NotRunError, View
 from hare_evaluation.drawings import drawing
+from hare_evaluation.judging import NotRunError, View
 from hare_evaluation.paper.document import Picture, Sources
 from hare_evaluation.paper.experiments import Kept
 from hare_evaluation.paper.plan import Endpoint, Plan

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from hare_evaluation.claims import View
+from hare_evaluation.judging import View
 from hare_evaluation.paper import endpoints
 from hare_evaluation.paper.plan import Plan
 from hare_evaluation.results import Results

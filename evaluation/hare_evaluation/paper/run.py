@@ -16,7 +16,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, cast
 
-from hare_evaluation.claims import View
+from hare_evaluation.judging import View
 from hare_evaluation.metrics.study import Measuring, measure_all, missing
 from hare_evaluation.paper import experiments
 from hare_evaluation.paper.document import Paper, Sources, write_files

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hare_evaluation.claims import NotRunError
+from hare_evaluation.judging import NotRunError
 from hare_evaluation.paper import drawings as own
 from hare_evaluation.paper import mixed
 from hare_evaluation.paper.document import Cell, Picture, Section, Table

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hare_evaluation.claims import NOT_SUPPORTED, SUPPORTED
+from hare_evaluation.judging import NOT_SUPPORTED, SUPPORTED
 from hare_evaluation.paper import mixed
 from hare_evaluation.paper.plan import Endpoint, Plan
 from hare_evaluation.paper.verdicts import Tested, Verdict, examined, judged

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hare_evaluation import statistics
-from hare_evaluation.claims import NotRunError
 from hare_evaluation.drawings import forest_frame
 from hare_evaluation.figure_entries import ForestFigure
+from hare_evaluation.judging import NotRunError
 from hare_evaluation.paper import drawings as own
 from hare_evaluation.paper.document import Cell, Picture, Section, Table
 from hare_evaluation.paper.material import Material, interval, not_run, suite_figure, suite_picture

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hare_evaluation import statistics
-from hare_evaluation.claims import NOT_RUN, NOT_SUPPORTED, SUPPORTED, UNDECIDED, NotRunError, View
+from hare_evaluation.judging import NOT_RUN, NOT_SUPPORTED, SUPPORTED, UNDECIDED, NotRunError, View
 from hare_evaluation.paper import endpoints
 from hare_evaluation.paper.plan import Endpoint, Hypothesis, Plan
 from hare_evaluation.results import Array, Seed

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hare_evaluation.claims import View
+from hare_evaluation.judging import View
 from hare_evaluation.paper.plan import Plan
 from hare_evaluation.paper.run import MANIFEST, settings_of
 from hare_evaluation.paper.verdicts import judge
