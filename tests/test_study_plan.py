@@ -4,12 +4,12 @@ together.
 
 import hashlib
 import re
-import time
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from _timing import quickly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -250,9 +250,7 @@ def test_measuring_never_raises(text):
 
 def test_a_long_wrong_text_is_read_quickly():
     line = "- **Nothing of the kind** (1 h, video): Watch it.\n"
-    start = time.perf_counter()
-    plan = DOMAIN.measure((SMALL_TEXT + line * 200)[:TEXT_LENGTH])
-    assert time.perf_counter() - start < 2.0
+    plan = quickly(DOMAIN.measure, (SMALL_TEXT + line * 200)[:TEXT_LENGTH])
     assert len(plan.problems) < 20
 
 
@@ -568,15 +566,6 @@ def test_the_privileged_writer_is_near_the_bound():
     assert np.mean(means) > 0.92
 
 
-def test_it_writes_quickly():
-    query = DOMAIN.query_text(learner(), 0)
-    zs = np.random.default_rng(0).standard_normal((60, CONTENT_DIM))
-    start = time.perf_counter()
-    for z in zs:
-        compose(z, query)
-    assert 60 / (time.perf_counter() - start) > 60  # hundreds a second where nothing else runs
-
-
 # -- the environment ------------------------------------------------------------------------------------------------
 
 
@@ -594,17 +583,6 @@ def test_items_are_judged_as_the_domain_says():
         assert info["catalogue_oracle_reward"] == means.max()
         for name, part in parts.items():
             assert info[name] == np.broadcast_to(part, means.shape)[n]
-
-
-def test_the_vector_form_is_quick():
-    size = 64
-    envs = gym.make_vec("HareStudyPlan-v0", num_envs=size, vectorization_mode="vector_entry_point", shared_world=True)
-    envs.reset(seed=0)
-    actions = np.zeros(size, dtype=np.int64)
-    start = time.perf_counter()
-    for _ in range(200):
-        envs.step(actions)
-    assert 200 * size / (time.perf_counter() - start) > 5_000  # more than 20,000 where nothing else runs
 
 
 PLAYERS = [

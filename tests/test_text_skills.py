@@ -1,11 +1,11 @@
 """SKILL.md: what is read is what was written, and every mistake is named with its line and rule."""
 
 import string
-import time
 from itertools import product
 
 import pytest
 import yaml
+from _timing import quickly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -216,10 +216,8 @@ def test_the_folder_gives_the_name():
 
 def test_an_alias_bomb_costs_nothing():
     bomb = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))]
-    begun = time.perf_counter()
-    assert rules(with_frontmatter(*bomb)) == [(2, "alias")]
-    assert rules(with_frontmatter("a: " + "[" * 100_000)) == [(2, "nesting")]
-    assert time.perf_counter() - begun < 1
+    assert quickly(rules, with_frontmatter(*bomb)) == [(2, "alias")]
+    assert quickly(rules, with_frontmatter("a: " + "[" * 100_000)) == [(2, "nesting")]
 
 
 def test_emoji_and_joined_scripts_are_not_hidden():
@@ -256,13 +254,6 @@ def test_what_can_be_mended_is():
 def test_sections_skip_fences():
     body = "~~~\n# code\n```\n~~~\n# One\n````\n# code\n```\n````\n## Two ##\n"
     assert [(s.level, s.heading) for s in sections(body)] == [(0, ""), (1, "One"), (2, "Two")]
-
-
-def test_validating_is_fast():
-    texts = [GOOD.replace("sort-a-table", f"sort-{i}") for i in range(1000)]
-    begun = time.process_time()
-    assert not any(map(validate, texts))
-    assert 1000 / (time.process_time() - begun) > 500  # 7,000 a second on an idle machine
 
 
 # The built-in corpus
