@@ -433,8 +433,8 @@ class ConditionedDecoder:
         start = self._virtual(z, u, len(rows))
         embeddings = torch.cat([start, self._embed(ids[:, :-1])], dim=1)
         # padding stands to the right of everything that is asked about, so a causal model needs no mask of it
-        logits = self.model(inputs_embeds=embeddings, use_cache=False).logits[:, start.shape[1] - 1 :].float()
-        return ids, mask, logits
+        said = self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=longest)
+        return ids, mask, said.logits[:, -longest:].float()  # a model without that option says more
 
     def rows_of(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, each cut to ``max_tokens`` with its end token."""

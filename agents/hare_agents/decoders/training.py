@@ -80,6 +80,7 @@ def train(
             {"params": list(decoder.prefix.parameters()), "lr": c.prefix_lr, "weight_decay": 0.0},
         ],
         betas=(0.9, 0.98),
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, [c.lr, c.prefix_lr], total_steps=max(len(batches), 2), pct_start=0.1
