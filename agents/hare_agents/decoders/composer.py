@@ -451,6 +451,7 @@ class _Composition:
         return self._read(numerators, self.counts[DENOMINATORS] + o.denominators)
 
     def _read(self, numerators: Array, denominators: Array) -> Array:
+        # surface_of, standardised and the map, in place: this is where the time goes
         space = self.composer.measurer.space
         mean, deviation = space.surface_scale
         np.maximum(denominators, 1.0, out=denominators)

@@ -28,10 +28,8 @@ from hare_evaluation.runner import one_thread
 from hare_gym.contract import Agent
 from hare_gym.text.corpus import TOPICS, Corpus
 from hare_gym.text.encoders import Encoder, load_encoder
-from hare_gym.text.measure import Measured, Measurer
+from hare_gym.text.measure import Measured, Measurer, read_skill
 from hare_gym.text.reward import RewardModel
-from hare_gym.text.skills import SkillError, parse
-from hare_gym.text.units import units_of
 from hare_gym.text.users import Users
 
 Array = NDArray[np.float64]
@@ -296,11 +294,8 @@ class Watch:
 
 
 def _units(text: str) -> tuple[str, ...]:
-    try:
-        found = tuple(units_of(parse(text, lenient=True)).all)
-    except SkillError:
-        found = ()
-    return found or (text or " ",)
+    units = read_skill(text)[1]
+    return (units.all if units else ()) or (text or " ",)
 
 
 def _encoder_name(spec: Any) -> str:
